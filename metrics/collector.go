@@ -1,0 +1,273 @@
+package metrics
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Every name, help and label of /metrics. What Prometheus can work out is left
+// to it: rates, sums over acceptors, shares, Jain's index and CV of counters and
+// gauges that are there. Counters keep their series while the Topology has them.
+var (
+	acceptLabels = []string{"listener", "acceptor", "worker"}
+
+	acceptorAccepted    = counter("acceptor_accepted_connections_total", "Connections returned by accept(2) on this acceptor.", acceptLabels...)
+	acceptorActive      = gauge("acceptor_active_connections", "Client connections this acceptor holds a session for.", acceptLabels...)
+	acceptorErrors      = counter("acceptor_accept_errors_total", "Failed accept(2) calls.", "listener", "acceptor", "worker", "reason")
+	acceptorHandedOff   = counter("acceptor_handed_off_connections_total", "Connections accepted here and passed to another acceptor.", acceptLabels...)
+	acceptorTaken       = counter("acceptor_taken_connections_total", "Connections passed here by another acceptor.", acceptLabels...)
+	acceptorRescued     = counter("acceptor_rescued_connections_total", "Connections accepted here from the socket of an acceptor that hung.", acceptLabels...)
+	acceptorWait        = histogram("acceptor_accept_wait_seconds", "Time connections spent in the accept queue.", acceptLabels...)
+	acceptorQueueLength = gauge("acceptor_queue_length", "Connections waiting in this socket's accept queue.", acceptLabels...)
+	acceptorQueueLimit  = gauge("acceptor_queue_limit", "Length at which the kernel drops: the smaller of backlog and net.core.somaxconn.", acceptLabels...)
+	acceptorQueueDrops  = counter("acceptor_queue_drops_total", "Connections the kernel dropped on this socket, mostly for a full accept queue.", acceptLabels...)
+
+	acceptorInfo          = gauge("acceptor_info", "The CPU an acceptor is pinned to, or any; constant 1.", "acceptor", "worker", "cpu")
+	acceptorAccepting     = gauge("acceptor_accepting", "1 while it takes new connections.", "acceptor", "worker")
+	acceptorTurns         = counter("acceptor_turns_total", "Turns of its event loop.", "acceptor", "worker")
+	acceptorBackoffs      = counter("acceptor_accept_backoffs_total", "Times accepting paused for lack of descriptors or memory.", "acceptor", "worker")
+	acceptorPipes         = gauge("acceptor_pipes", "Pipes for splice(2) that exist.", "acceptor", "worker")
+	acceptorPipesInUse    = gauge("acceptor_pipes_in_use", "Pipes for splice(2) that sessions hold.", "acceptor", "worker")
+	acceptorPipeFallbacks = counter("acceptor_pipe_fallbacks_total", "Times a pipe was wanted, could not be had, and bytes were copied.", "acceptor", "worker")
+	acceptorSpill         = gauge("acceptor_spill_bytes", "Bytes held in memory because the receiver's socket was full.", "acceptor", "worker")
+
+	listenerSteering    = gauge("listener_steering_info", "Steering asked for, steering in force, and why they differ; constant 1.", "listener", "requested", "effective", "reason")
+	listenerMaxSessions = gauge("listener_max_sessions", "Configured limit, 0 = none.", "listener")
+	listenerRejected    = counter("listener_rejected_connections_total", "Connections closed before they became sessions.", "listener", "reason")
+	listenerClosed      = counter("listener_closed_connections_total", "Sessions ended, by their one reason.", "listener", "reason")
+	listenerHalfClosed  = gauge("listener_half_closed_connections", "Sessions with one direction done and the other open.", "listener")
+	listenerReceived    = counter("listener_received_bytes_total", "Bytes from clients, by how they were moved.", "listener", "path")
+	listenerSent        = counter("listener_sent_bytes_total", "Bytes to clients, by how they were moved.", "listener", "path")
+	listenerDuration    = histogram("listener_connection_duration_seconds", "Accept to last close.", "listener")
+	// The one balance figure that Prometheus cannot work out well: chi-square
+	// needs true counts over a common window, and increase() extrapolates from
+	// scrapes. No sample while nothing was accepted, for 0 would say "even".
+	listenerChiSquare = gauge("listener_accept_chi_square_ratio", "Chi-square per degree of freedom of the last minute's accepts over acceptors: 1 is what a fair hash gives, more is skew, less is evener.", "listener")
+
+	backendLabels = []string{"pool", "backend"}
+
+	backendWeight        = gauge("backend_weight", "Configured weight.", backendLabels...)
+	backendAttempts      = counter("backend_connect_attempts_total", "Connections tried.", backendLabels...)
+	backendConnectErrors = counter("backend_connect_errors_total", "Connections that did not come about.", "pool", "backend", "reason")
+	backendConnect       = histogram("backend_connect_duration_seconds", "Time to establish a connection.", backendLabels...)
+	backendActive        = gauge("backend_active_connections", "Sessions that hold this backend, connecting ones included.", backendLabels...)
+	backendConnections   = counter("backend_connections_total", "Connections established.", backendLabels...)
+	backendReceived      = counter("backend_received_bytes_total", "Bytes from the backend.", backendLabels...)
+	backendSent          = counter("backend_sent_bytes_total", "Bytes to the backend.", backendLabels...)
+	poolRetries          = counter("pool_retries_total", "Connections tried again on another backend.", "pool")
+	poolNoBackend        = counter("pool_no_backend_total", "Sessions that found no backend to pick.", "pool")
+
+	buildInfo          = gauge("build_info", "What runs; constant 1.", "version", "goversion")
+	instanceInfo       = gauge("instance_info", "The name of this instance and the mode of its acceptors; constant 1.", "name", "mode")
+	configInfo         = gauge("config_info", "The configuration in force; constant 1.", "path", "sha256")
+	configGeneration   = gauge("config_generation", "Number of the plan in force; grows with each change.")
+	serviceMaxSessions = gauge("max_sessions", "Configured limit over all listeners, 0 = none.")
+	serviceReady       = gauge("ready", "1 while new connections are welcome.")
+	serviceDraining    = gauge("draining", "1 while the service finishes its sessions to leave.")
+
+	workersInState   = gauge("workers", "Processes that host acceptors.", "state")
+	workerRestarts   = counter("worker_restarts_total", "Times a worker was started again after it ended by itself.", "worker")
+	workerCPU        = counter("worker_cpu_seconds_total", "CPU time of the worker's process.", "worker")
+	workerResident   = gauge("worker_resident_memory_bytes", "Resident memory of the worker's process, shared pages included.", "worker")
+	workerPSS        = gauge("worker_proportional_memory_bytes", "Memory of the worker's process, shared pages divided by their users.", "worker")
+	workerFDs        = gauge("worker_open_fds", "Open descriptors of the worker's process.", "worker")
+	workerStarted    = gauge("worker_start_time_seconds", "Start of the worker's process, since the epoch.", "worker")
+	netnsOverflows   = counter("netns_listen_overflows_total", "Connections refused by a full accept queue, of any program in this network namespace.")
+	netnsDrops       = counter("netns_listen_drops_total", "Connections dropped while listening for any reason, of any program in this network namespace.")
+	netnsMigrateReqs = counter("netns_tcp_migrate_requests_total", "Waiting connections of a closed socket moved, or not, to its group.", "result")
+)
+
+// Collector renders Snapshots for Prometheus. client_golang asks for one per
+// scrape, so all series of a scrape agree with each other.
+type Collector struct {
+	snapshot func() Snapshot
+}
+
+// NewCollector makes a Collector of the snapshots that the function takes. It is
+// called from the goroutine of each scrape.
+func NewCollector(snapshot func() Snapshot) *Collector { return &Collector{snapshot} }
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range catalog {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	out := sink(ch)
+	s := c.snapshot()
+	for _, l := range s.Listeners {
+		out.listener(l)
+	}
+	for _, a := range s.Acceptors {
+		out.acceptor(a)
+	}
+	for _, p := range s.Pools {
+		out.value(poolRetries, float64(p.Retries), p.Name)
+		out.value(poolNoBackend, float64(p.NoBackend), p.Name)
+		for _, b := range p.Backends {
+			out.backend(p.Name, b)
+		}
+	}
+	out.service(s.Service)
+	out.workers(s.Workers)
+	if n := s.Netns; n != nil {
+		out.value(netnsOverflows, float64(n.ListenOverflows))
+		out.value(netnsDrops, float64(n.ListenDrops))
+		out.value(netnsMigrateReqs, float64(n.MigrationsDone), "success")
+		out.value(netnsMigrateReqs, float64(n.MigrationsRefused), "failure")
+	}
+}
+
+func (out sink) listener(l ListenerStats) {
+	for _, a := range l.Acceptors {
+		labels := []string{l.Name, strconv.Itoa(a.Number), strconv.Itoa(a.Worker)}
+		out.value(acceptorAccepted, float64(a.Accepted), labels...)
+		out.value(acceptorActive, float64(a.Active), labels...)
+		out.counts(acceptorErrors, a.AcceptErrors, labels...)
+		out.value(acceptorHandedOff, float64(a.HandedOff), labels...)
+		out.value(acceptorTaken, float64(a.Taken), labels...)
+		out.value(acceptorRescued, float64(a.Rescued), labels...)
+		out.histogram(acceptorWait, a.Wait, labels...)
+		if q := a.Queue; q != nil {
+			out.value(acceptorQueueLength, float64(q.Length), labels...)
+			out.value(acceptorQueueLimit, float64(q.Limit), labels...)
+			out.value(acceptorQueueDrops, float64(q.Drops), labels...)
+		}
+	}
+	st := l.Steering
+	out.value(listenerSteering, 1, l.Name, st.Requested, st.Effective, st.Reason)
+	out.value(listenerMaxSessions, float64(l.MaxSessions), l.Name)
+	out.counts(listenerRejected, l.Rejected, l.Name)
+	out.counts(listenerClosed, l.Closed, l.Name)
+	out.value(listenerHalfClosed, float64(l.HalfClosed), l.Name)
+	out.counts(listenerReceived, l.Received, l.Name)
+	out.counts(listenerSent, l.Sent, l.Name)
+	out.histogram(listenerDuration, l.Duration, l.Name)
+	if accepts := l.Balance.Accepts; accepts.Total > 0 {
+		out.value(listenerChiSquare, accepts.ChiSquare, l.Name)
+	}
+}
+
+func (out sink) acceptor(a AcceptorStats) {
+	cpu := "any"
+	if a.CPU != nil {
+		cpu = strconv.FormatInt(*a.CPU, 10)
+	}
+	labels := []string{strconv.Itoa(a.Number), strconv.Itoa(a.Worker)}
+	out.value(acceptorInfo, 1, labels[0], labels[1], cpu)
+	out.flag(acceptorAccepting, a.Accepting, labels...)
+	out.value(acceptorTurns, float64(a.Turns), labels...)
+	out.value(acceptorBackoffs, float64(a.Backoffs), labels...)
+	out.value(acceptorPipes, float64(a.PipesOpen), labels...)
+	out.value(acceptorPipesInUse, float64(a.PipesInUse), labels...)
+	out.value(acceptorPipeFallbacks, float64(a.PipeFallbacks), labels...)
+	out.value(acceptorSpill, float64(a.SpillBytes), labels...)
+}
+
+func (out sink) backend(pool string, b BackendStats) {
+	out.value(backendWeight, float64(b.Weight), pool, b.Name)
+	out.value(backendAttempts, float64(b.Attempts), pool, b.Name)
+	out.counts(backendConnectErrors, b.ConnectErrors, pool, b.Name)
+	out.histogram(backendConnect, b.Connect, pool, b.Name)
+	out.value(backendActive, float64(b.Active), pool, b.Name)
+	out.value(backendConnections, float64(b.Sessions), pool, b.Name)
+	out.value(backendReceived, float64(b.Received), pool, b.Name)
+	out.value(backendSent, float64(b.Sent), pool, b.Name)
+}
+
+func (out sink) service(s Service) {
+	out.value(buildInfo, 1, s.Version, s.GoVersion)
+	out.value(instanceInfo, 1, utf8(s.Name), s.Mode)
+	out.value(configInfo, 1, utf8(s.Config.Path), s.Config.SHA256)
+	out.value(configGeneration, float64(s.Config.Generation))
+	out.value(serviceMaxSessions, float64(s.MaxSessions))
+	out.flag(serviceReady, s.Ready)
+	out.flag(serviceDraining, s.Draining)
+}
+
+// utf8 makes a label value of what came from the command line or the environment.
+func utf8(s string) string { return strings.ToValidUTF8(s, "?") }
+
+func (out sink) workers(ws []Worker) {
+	inState := map[WorkerState]int{}
+	for _, w := range ws {
+		inState[w.State]++
+		number := strconv.Itoa(w.Number)
+		out.value(workerRestarts, float64(w.Restarts), number)
+		if w.PID == 0 {
+			continue
+		}
+		out.value(workerCPU, w.CPUSeconds, number)
+		out.value(workerResident, float64(w.ResidentBytes), number)
+		out.value(workerFDs, float64(w.OpenFDs), number)
+		out.value(workerStarted, float64(w.Started.UnixMilli())/1e3, number)
+		if w.PSSBytes != 0 {
+			out.value(workerPSS, float64(w.PSSBytes), number)
+		}
+	}
+	for _, state := range workerStates {
+		out.value(workersInState, float64(inState[state]), string(state))
+	}
+}
+
+// family is a counter or a gauge; a histogram needs no more than its desc.
+type family struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+// catalog is every family there is.
+var catalog []*prometheus.Desc
+
+func counter(name, help string, labels ...string) family {
+	return family{newDesc(name, help, labels), prometheus.CounterValue}
+}
+
+func gauge(name, help string, labels ...string) family {
+	return family{newDesc(name, help, labels), prometheus.GaugeValue}
+}
+
+func histogram(name, help string, labels ...string) *prometheus.Desc {
+	return newDesc(name, help, labels)
+}
+
+func newDesc(name, help string, labels []string) *prometheus.Desc {
+	d := prometheus.NewDesc("sluice_"+name, help, labels, nil)
+	catalog = append(catalog, d)
+	return d
+}
+
+// sink takes the samples of one scrape.
+type sink chan<- prometheus.Metric
+
+func (out sink) value(f family, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, labels...)
+}
+
+func (out sink) flag(f family, on bool, labels ...string) {
+	v := 0.0
+	if on {
+		v = 1
+	}
+	out.value(f, v, labels...)
+}
+
+// counts adds the word of each count as the last label.
+func (out sink) counts(f family, counts Counts, labels ...string) {
+	for word, n := range counts {
+		out.value(f, float64(n), append(labels[:len(labels):len(labels)], word)...)
+	}
+}
+
+func (out sink) histogram(d *prometheus.Desc, h Histogram, labels ...string) {
+	buckets := make(map[float64]uint64, len(h.Buckets))
+	for _, b := range h.Buckets {
+		buckets[b.LE] = b.Count
+	}
+	out <- prometheus.MustNewConstHistogram(d, h.Count, h.Sum, buckets, labels...)
+}

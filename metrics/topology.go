@@ -1,0 +1,107 @@
+package metrics
+
+import "time"
+
+// Topology is what the board does not know: the facts that the control plane
+// gathers for each Snapshot. Series of the board that the Topology does not name
+// (a listener that a reload removed) are not shown.
+type Topology struct {
+	Service
+	Listeners []Listener
+	Pools     []Pool
+	Acceptors []Acceptor
+	Workers   []Worker
+	Netns     *Netns // nil = could not be read
+}
+
+// Service is the whole: one configuration, one board.
+type Service struct {
+	Version     string    `json:"version"`
+	GoVersion   string    `json:"go_version"`
+	Name        string    `json:"name"` // of this instance; may be ""
+	Mode        string    `json:"mode"` // goroutine | process
+	Started     time.Time `json:"started"`
+	Ready       bool      `json:"ready"`
+	Draining    bool      `json:"draining"`
+	MaxSessions int       `json:"max_sessions"` // over all listeners; 0 = no limit
+	Config      Config    `json:"config"`
+}
+
+// Config is the configuration in force.
+type Config struct {
+	Path       string `json:"path"`       // "" = from the command line
+	SHA256     string `json:"sha256"`     // its first 12 hex digits
+	Generation uint64 `json:"generation"` // of the Plan
+}
+
+// Listener is a configured listener.
+type Listener struct {
+	Name        string        `json:"name"`
+	Bind        string        `json:"bind"`    // as configured
+	Address     string        `json:"address"` // as bound, with the port the kernel chose
+	Pool        string        `json:"pool"`
+	MaxSessions int           `json:"max_sessions"` // 0 = no limit
+	Steering    Steering      `json:"steering"`
+	Queues      map[int]Queue `json:"-"` // by acceptor; one that could not be read is left out
+}
+
+// Steering is how a listener's connections find their acceptor.
+type Steering struct {
+	Requested string `json:"requested"`
+	Effective string `json:"effective"`
+	Reason    string `json:"reason"` // a word that says why effective is not what was asked for (a label: no error texts); "" = it is
+}
+
+// Queue is the accept queue of one socket.
+type Queue struct {
+	Length uint64 `json:"length"` // connections waiting
+	Limit  uint64 `json:"limit"`
+	Drops  uint64 `json:"drops"` // since the socket was made
+}
+
+// Pool is a configured pool.
+type Pool struct {
+	Name     string
+	Pick     string
+	Backends []Backend
+}
+
+// Backend is a configured backend.
+type Backend struct {
+	Name      string   `json:"name"`
+	Weight    int      `json:"weight"`
+	Backup    bool     `json:"backup"`
+	Addresses []string `json:"addresses"` // what the name resolved to; empty = nothing (yet)
+}
+
+// Acceptor says where an acceptor runs.
+type Acceptor struct {
+	Number int `json:"acceptor"`
+	Worker int `json:"worker"` // 0 in goroutine mode
+}
+
+// Worker is a process that hosts acceptors; in goroutine mode the only one.
+type Worker struct {
+	Number        int         `json:"worker"`
+	State         WorkerState `json:"state"`
+	PID           int         `json:"pid"` // 0 = no process now, and so nothing below but restarts
+	Restarts      uint64      `json:"restarts"`
+	Started       time.Time   `json:"started"`
+	CPUSeconds    float64     `json:"cpu_seconds"`
+	ResidentBytes uint64      `json:"resident_bytes"`
+	PSSBytes      uint64      `json:"pss_bytes,omitempty"` // 0 = not read
+	OpenFDs       uint64      `json:"open_fds"`
+}
+
+// WorkerState is a worker's place in life.
+type WorkerState string
+
+// The worker states.
+const (
+	WorkerStarting WorkerState = "starting"
+	WorkerRunning  WorkerState = "running"
+	WorkerDraining WorkerState = "draining"
+	WorkerDead     WorkerState = "dead" // until it is restarted
+)
+
+var workerStates = [...]WorkerState{WorkerStarting, WorkerRunning, WorkerDraining, WorkerDead}

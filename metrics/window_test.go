@@ -1,0 +1,60 @@
+package metrics
+
+import (
+	"testing"
+	"time"
+)
+
+func TestWindow(t *testing.T) {
+	b := newBoard(t)
+	web, err := b.Listener("web", 0)
+	check(t, err)
+	web.Accepted.Add(1000) // before anybody looked
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	top := Topology{Listeners: []Listener{{Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 1}}}
+
+	var w Window
+	read := func(after time.Duration) ListenerBalance {
+		return TakeSnapshot(b, &w, top, begin.Add(after)).Listeners[0].Balance
+	}
+	if got := read(0); got.WindowSeconds != 0 || got.Accepts.Total != 0 {
+		t.Errorf("before the first sample: %+v, want an empty window", got)
+	}
+	// From here on one accept a second on acceptor 0, sampled each second, and
+	// after two minutes as many on acceptor 1, which comes only then.
+	second := 0
+	accept := func(seconds int, cells ...*ListenerCells) {
+		for range seconds {
+			w.Sample(b, begin.Add(time.Duration(second)*time.Second))
+			for _, c := range cells {
+				c.Accepted.Add(1)
+			}
+			second++
+		}
+	}
+	now := func() time.Duration { return time.Duration(second) * time.Second }
+
+	accept(10, web)
+	if got := read(now()); got.WindowSeconds != 10 || got.Accepts.Total != 10 || got.Accepts.Jain != .5 {
+		t.Errorf("while it fills: %+v, want 10 accepts in 10 s, all on one of two", got)
+	}
+	accept(110, web)
+	if got := read(now()); got.WindowSeconds != 60 || got.Accepts.Total != 60 {
+		t.Errorf("full: %+v, want 60 accepts in 60 s", got)
+	}
+	second1, err := b.Listener("web", 1)
+	check(t, err)
+	accept(60, web, second1)
+	if got := read(now()); got.Accepts.Total != 120 || got.Accepts.Jain != 1 {
+		t.Errorf("with a new acceptor: %+v, want 120 accepts, even", got)
+	}
+	if got := read(now() + 30*time.Second); got.WindowSeconds != 60 || got.Accepts.Total != 60 {
+		t.Errorf("30 s after the last sample: %+v, want the 60 accepts of half a minute within 60 s", got)
+	}
+	if n := len(w.samples); n > 61 {
+		t.Errorf("%d samples kept", n)
+	}
+	if got := read(now() + time.Hour); got.Accepts.Total != 2 {
+		t.Errorf("an hour after the last sample: %+v, want what came since: 2 accepts", got)
+	}
+}

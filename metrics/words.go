@@ -1,0 +1,106 @@
+package metrics
+
+// Reason says why a session ended. The set is closed: it is a metric label, a
+// log field and a promise to whoever writes alerts on it. Exactly one reason is
+// counted for every accepted connection that became a session.
+type Reason uint8
+
+// The close reasons, in the order of their cells on the board. New ones are
+// appended, never inserted: the order is part of the shared-memory layout.
+const (
+	ReasonClientEOF      Reason = iota // both halves ended by FIN, the client's came first
+	ReasonBackendEOF                   // both halves ended by FIN, the backend's came first
+	ReasonClientReset                  // the client's connection broke (RST, or an error that means one)
+	ReasonBackendReset                 // the backend's connection broke
+	ReasonConnectFailed                // no backend took the connection within the retry budget; the last try was refused or unreachable
+	ReasonConnectTimeout               // the same; the last try got no answer within connect_timeout
+	ReasonNoBackend                    // the pool has no backend that may be picked
+	ReasonIdleTimeout                  // neither half moved for idle_timeout
+	ReasonHalfClosed                   // one half ended and the other did not move for half_closed_timeout
+	ReasonMaxDuration                  // max_duration (with jitter) reached
+	ReasonFirstByte                    // the client sent nothing within first_byte_timeout
+	ReasonDrainDeadline                // still running when drain_timeout ended
+	ReasonWorkerDied                   // the process that held it ended (process mode); counted by the supervisor
+	ReasonInternal                     // a fault of sluice's own or of the machine (no memory, no descriptor for the backend)
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{
+	"client_eof", "backend_eof", "client_reset", "backend_reset", "connect_failed", "connect_timeout", "no_backend",
+	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error",
+}
+
+func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }
+
+// AcceptError classifies a failed accept4(2).
+type AcceptError uint8
+
+// The accept errors of the board.
+const (
+	AcceptEMFILE AcceptError = iota // the process is out of descriptors
+	AcceptENFILE                    // the machine is out of descriptors
+	AcceptENOBUFS
+	AcceptENOMEM
+	AcceptECONNABORTED // the peer was gone before accept; life, not a fault
+	AcceptEPERM        // a firewall rule forbids it
+	AcceptOther
+	NumAcceptErrors
+)
+
+var acceptErrorNames = [NumAcceptErrors]string{"emfile", "enfile", "enobufs", "enomem", "econnaborted", "eperm", "other"}
+
+func (e AcceptError) String() string { return nameOf(acceptErrorNames[:], int(e)) }
+
+// Reject says why an accepted connection was closed before it became a session.
+type Reject uint8
+
+// The rejections of the board.
+const (
+	RejectMaxSessions Reject = iota // limits.max_sessions or the listener's max_sessions reached
+	RejectDraining                  // accepted while the service leaves and its drain deadline has passed
+	NumRejects
+)
+
+var rejectNames = [NumRejects]string{"max_sessions", "draining"}
+
+func (r Reject) String() string { return nameOf(rejectNames[:], int(r)) }
+
+// ConnectError classifies a connection to a backend that did not come about.
+type ConnectError uint8
+
+// The connect errors of the board.
+const (
+	ConnectRefused     ConnectError = iota // RST to our SYN: nobody listens there
+	ConnectTimeout                         // no answer within connect_timeout
+	ConnectUnreachable                     // no route, or an ICMP error
+	ConnectReset                           // broken before it was established
+	ConnectNoPorts                         // EADDRNOTAVAIL: no source port left towards this address
+	ConnectResolve                         // its name has no address
+	ConnectOther                           // everything else, a lack of descriptors included
+	NumConnectErrors
+)
+
+var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreachable", "reset", "no_ports", "resolve", "other"}
+
+func (e ConnectError) String() string { return nameOf(connectErrorNames[:], int(e)) }
+
+// Path is how bytes were moved: through a pipe by splice(2), or through a buffer.
+type Path uint8
+
+// The paths of the board.
+const (
+	PathCopy Path = iota
+	PathSplice
+	NumPaths
+)
+
+var pathNames = [NumPaths]string{"copy", "splice"}
+
+func (p Path) String() string { return nameOf(pathNames[:], int(p)) }
+
+func nameOf(names []string, i int) string {
+	if i < len(names) {
+		return names[i]
+	}
+	return "unknown"
+}
