@@ -1,0 +1,119 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// check reports what single options cannot know of: what is missing, names that
+// lead nowhere, addresses that exclude each other.
+func (b *builder) check() {
+	if len(b.config.Listeners) == 0 && !b.broken["listener"] {
+		b.fault(b.origin[""], `no listener: add [listener.NAME] with bind = ":PORT" and pool = "NAME"`)
+	}
+	for _, l := range b.config.Listeners {
+		b.checkListener(l)
+	}
+	for _, p := range b.config.Pools {
+		table := pathOf("pool", p.Name)
+		if _, given := b.origin[table+".backends"]; !given {
+			b.fault(b.origin[table], `backends is missing, such as backends = ["10.0.0.1:8080"]`)
+		}
+	}
+	b.checkOverlaps()
+}
+
+// pathOf is the path of a named table, as the scanner writes it.
+func pathOf(table, name string) string { return toml.Key{table, name}.String() }
+
+func (b *builder) checkListener(l Listener) {
+	table := pathOf("listener", l.Name)
+	if _, given := b.origin[table+".bind"]; !given {
+		b.fault(b.origin[table], `bind is missing: the address to listen on, such as bind = ":8080"`)
+	}
+	at, given := b.origin[table+".pool"]
+	switch {
+	case !given:
+		b.fault(b.origin[table], `pool is missing: the name of the pool that takes the sessions`)
+	case !b.broken["pool"] && !slices.ContainsFunc(b.config.Pools, func(p Pool) bool { return p.Name == l.Pool }):
+		b.unknownPool(at, l.Pool)
+	}
+	if address, err := parseAddress(l.Bind); err == nil && l.IPv6Only && address.Addr().Is4() {
+		b.fault(b.origin[table+".ipv6_only"], "needs an IPv6 address to listen on, but bind is %q", l.Bind)
+	}
+}
+
+func (b *builder) unknownPool(at Fault, name string) {
+	var names []string
+	for _, p := range b.config.Pools {
+		names = append(names, p.Name)
+	}
+	hint := didYouMean(name, names)
+	if hint == "" && len(names) > 0 {
+		hint = ", there are: " + strings.Join(names, ", ")
+	}
+	b.fault(at, "there is no [%s]%s", pathOf("pool", name), hint)
+}
+
+// claim is an address that something will listen on.
+type claim struct {
+	key    string
+	text   string
+	port   uint16
+	addr   netip.Addr // not valid: all addresses of the families
+	v4, v6 bool       // families
+}
+
+func newClaim(key, text string, ipv6Only bool) (claim, bool) {
+	address, err := parseAddress(text)
+	if err != nil || address.Port() == 0 {
+		return claim{}, false // reported already, switched off, or any free port
+	}
+	addr := address.Addr()
+	c := claim{
+		key: key, text: text, port: address.Port(), addr: addr,
+		v4: addr.Is4() || !addr.IsValid() || addr == netip.IPv6Unspecified(),
+		v6: !addr.Is4(),
+	}
+	if ipv6Only {
+		c.v4 = false
+	}
+	if addr.IsValid() && addr.IsUnspecified() {
+		c.addr = netip.Addr{}
+	}
+	return c, true
+}
+
+// overlaps is true if one connection could be meant for both. The kernel would
+// prefer the more exact address; whoever wants that can name the others, too.
+func (c claim) overlaps(d claim) bool {
+	return c.port == d.port && (c.v4 && d.v4 || c.v6 && d.v6) &&
+		(c.addr == d.addr || !c.addr.IsValid() || !d.addr.IsValid())
+}
+
+func (b *builder) checkOverlaps() {
+	var claims []claim
+	add := func(key, text string, ipv6Only bool) {
+		c, ok := newClaim(key, text, ipv6Only)
+		if !ok {
+			return
+		}
+		if i := slices.IndexFunc(claims, c.overlaps); i >= 0 {
+			other := claims[i]
+			where := ""
+			if at := b.origin[other.key]; at.Line > 0 {
+				where = fmt.Sprintf(" in line %d", at.Line)
+			}
+			b.fault(b.origin[key], "%q overlaps with %s %q%s", text, other.key, other.text, where)
+		}
+		claims = append(claims, c)
+	}
+	add("admin.listen", b.config.Admin.Listen, false)
+	for _, l := range b.config.Listeners {
+		add(pathOf("listener", l.Name)+".bind", l.Bind, l.IPv6Only)
+	}
+}

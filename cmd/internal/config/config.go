@@ -1,0 +1,190 @@
+// Package config turns what people write into a checked Config: a TOML file,
+// environment variables, flags. It is the only package that knows TOML.
+//
+//	sluice.toml ─► toml.Decode ─► tree ─┐
+//	      └──────► scan ─► positions ───┤         options: the table of all keys
+//	                                    ▼           │  path, kind, field
+//	                      walk: which key is this? ◄┤
+//	                                    │           │
+//	SLUICE_*, --flags ─────────────────►▼           │
+//	                      set: text or number ─► field of Config
+//	                                    ▼
+//	                      check: what spans keys (pools, addresses)
+//	                                    ▼
+//	                      Config, or Errors: every fault at once, sorted
+//
+// Each layer overwrites the one before: defaults, file, environment, flags.
+// A faulty value is reported and left at its default, so that the later steps
+// still run; no Config is handed out then.
+package config
+
+import (
+	"net/netip"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+// Config is everything sluice can be told. It is plain data: whoever holds a
+// copy of it may keep it.
+type Config struct {
+	Instance  string // name of this sluice in metrics; "" = none
+	Acceptors Acceptors
+	Admin     Admin
+	Log       Log
+	Limits    Limits
+	Listeners []Listener // in the order of the file, at least one
+	Pools     []Pool     // in the order of the file
+}
+
+// Acceptors says how many loops there are and which of them gets a connection.
+type Acceptors struct {
+	Count     Auto   // loops, and sockets of each listener; see Number
+	Mode      string // ModeGoroutine or ModeProcess
+	Steering  string // one of the Steering words
+	PinCPUs   bool   // acceptor i runs on the i-th usable CPU only
+	HangAfter time.Duration
+}
+
+// Number is how many acceptors there are: Count, or with auto as many as CPUs
+// may be used. The runtime has already looked at the affinity mask and the
+// cgroup's CPU quota.
+func (a Acceptors) Number() int {
+	if a.Count > 0 {
+		return int(a.Count)
+	}
+	return min(runtime.GOMAXPROCS(0), maxAcceptors)
+}
+
+// Auto is a number; 0 leaves it to sluice and is written "auto".
+type Auto int
+
+func (a Auto) String() string {
+	if a == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(a))
+}
+
+// maxAcceptors bounds acceptors.count: the kernel's group holds 65,535 sockets,
+// but each acceptor is a thread that wants a CPU of its own.
+const maxAcceptors = 64
+
+// Admin is the HTTP endpoint for people and machines.
+type Admin struct {
+	Listen string // IP:PORT or :PORT; "" = off
+}
+
+// Log says what is logged and how it looks.
+type Log struct {
+	Level  string // debug, info, warn, error
+	Format string // auto (text on a terminal, else json), text, json
+}
+
+// Limits hold for the whole service.
+type Limits struct {
+	MaxSessions  int           // over all listeners; 0 = no limit
+	DrainTimeout time.Duration // what running sessions get to end by themselves; 0 = none
+}
+
+// Listener is an address to listen on. A zero duration turns its limit off.
+type Listener struct {
+	Name              string // metric label
+	Bind              string // IP:PORT, or :PORT for all addresses of both families; port 0 = any free one
+	Pool              string // name of one of the Pools
+	Relay             string // one of the Relay words
+	Backlog           int    // accept queue of each socket, cut to net.core.somaxconn; 0 = somaxconn
+	MaxSessions       int    // over all acceptors; 0 = no limit
+	IdleTimeout       time.Duration
+	HalfClosedTimeout time.Duration
+	FirstByteTimeout  time.Duration
+	MaxDuration       time.Duration
+	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
+	Keepalive         time.Duration // silence after which a client is probed, in seconds rounded up
+	IPv6Only          bool
+	MPTCP             bool
+	Share             bool // another sluice of the same user may join the port
+}
+
+// Pool is a named set of backends.
+type Pool struct {
+	Name            string // metric label
+	Backends        []Backend
+	Pick            string // one of the Pick words
+	ConnectTimeout  time.Duration
+	Retries         int // further tries of one session after its first
+	ResolveInterval time.Duration
+	Source          netip.Addr // of connections to the backends; the zero Addr leaves it to the kernel
+}
+
+// Words that options take.
+const (
+	ModeGoroutine = "goroutine"
+	ModeProcess   = "process"
+
+	SteeringAuto       = "auto"
+	SteeringLeast      = "least"
+	SteeringRoundRobin = "round_robin"
+	SteeringCPU        = "cpu"
+	SteeringHash       = "hash"
+
+	RelayAuto   = "auto"
+	RelaySplice = "splice"
+	RelayCopy   = "copy"
+
+	PickRoundRobin    = "round_robin"
+	PickLeastSessions = "least_sessions"
+)
+
+// Default is the Config of an empty file: complete but for listeners and pools.
+func Default() Config {
+	return Config{
+		Acceptors: Acceptors{
+			Count:    0, // auto: one loop per CPU, as a loop never waits for anything but its epoll
+			Mode:     ModeGoroutine,
+			Steering: SteeringAuto,
+			// Far above one turn of a loop (bounded work, below 10 ms) and about what
+			// a busy scheduler may keep a thread waiting; far below the 1 s after
+			// which a client sends its SYN again, so nobody notices.
+			HangAfter: 100 * time.Millisecond,
+		},
+		Admin:  Admin{Listen: "127.0.0.1:9095"}, // loopback: it can change things and has no password
+		Log:    Log{Level: "info", Format: "auto"},
+		Limits: Limits{DrainTimeout: 30 * time.Second}, // what Kubernetes gives a pod to end
+	}
+}
+
+// DefaultListener is a listener of which only the name is known.
+func DefaultListener(name string) Listener {
+	return Listener{
+		Name:  name,
+		Relay: RelayAuto,
+		// Pools of database connections rest for minutes; those that rest longer
+		// check before use. Far below the five days of Linux' connection tracking.
+		IdleTimeout: 10 * time.Minute,
+		// Off: "send the query, shut, read the result" is sound TCP, and the result
+		// may be late. IdleTimeout holds as for any other session.
+		HalfClosedTimeout: 0,
+		// A tenth spreads the ends of sessions that began together (after a restart)
+		// over 10% of max_duration.
+		MaxDurationJitter: 0.1,
+		// Below the shortest idle times of common NATs and balancers (60 to 350 s).
+		Keepalive: 30 * time.Second,
+	}
+}
+
+// DefaultPool is a pool of which only the name is known.
+func DefaultPool(name string) Pool {
+	return Pool{
+		Name: name,
+		Pick: PickRoundRobin,
+		// The SYN goes out at 0, 1 and 3 s: one may be lost, and its repetition has
+		// 2 s to be answered.
+		ConnectTimeout: 3 * time.Second,
+		// Three tries in all: a client waits 9 s at worst before it is told.
+		Retries: 2,
+		// Names behind container platforms change within seconds, and their
+		// resolvers give a TTL of 0 to 30 s.
+		ResolveInterval: 10 * time.Second,
+	}
+}

@@ -1,0 +1,135 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Describe writes what would run, for people.
+func (c Config) Describe(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(what string, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", what, fmt.Sprintf(format, args...))
+	}
+	for _, l := range c.Listeners {
+		row("listener "+l.Name, "%s -> pool %s, relay %s%s", l.Bind, l.Pool, l.Relay, l.notes())
+		row("", "ends sessions: idle %s, half-closed %s, first byte %s, in all %s", orOff(l.IdleTimeout),
+			orOff(l.HalfClosedTimeout), orOff(l.FirstByteTimeout), orOff(l.MaxDuration))
+	}
+	for _, p := range c.Pools {
+		row("pool "+p.Name, "%s, connect within %s, %d retries", p.Pick, short(p.ConnectTimeout), p.Retries)
+		for _, b := range p.Backends {
+			row("", "%s", b)
+		}
+	}
+	a := c.Acceptors
+	auto := ""
+	if a.Count == 0 {
+		auto = " (auto)"
+	}
+	row("acceptors", "%d%s, mode %s, steering %s", a.Number(), auto, a.Mode, a.Steering)
+	row("sessions", "%s at a time, %s to drain", orNoLimit(c.Limits.MaxSessions), short(c.Limits.DrainTimeout))
+	if c.Admin.Listen == "" {
+		row("admin", "off")
+	} else {
+		row("admin", "http://%s", c.Admin.Listen)
+	}
+	return t.Flush()
+}
+
+// notes are the settings of a listener that stand out.
+func (l Listener) notes() string {
+	text := ""
+	for _, n := range []struct {
+		on   bool
+		name string
+	}{
+		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
+		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},
+	} {
+		if n.on {
+			text += ", " + n.name
+		}
+	}
+	return text
+}
+
+func orOff(d time.Duration) string {
+	if d == 0 {
+		return "off"
+	}
+	return short(d)
+}
+
+func orNoLimit(n int) string {
+	if n == 0 {
+		return "any number"
+	}
+	return strconv.Itoa(n)
+}
+
+// TOML writes the Config as a file with every key; Parse makes the same Config
+// of it. It is the way from flags to a file.
+func (c Config) TOML() string {
+	var b strings.Builder
+	section := func(pattern, table string, s scope) {
+		if table != "" {
+			fmt.Fprintf(&b, "\n[%s]\n", table)
+		}
+		for _, key := range keysOf(pattern) {
+			if o, is := optionAt(strings.TrimPrefix(pattern+"."+key, ".")); is {
+				fmt.Fprintf(&b, "%s = %s\n", key, literal(o.field(s)))
+			}
+		}
+	}
+	s := scope{c: &c}
+	for _, table := range []string{"", "acceptors", "admin", "log", "limits"} {
+		section(table, table, s)
+	}
+	for _, l := range c.Listeners {
+		section("listener.*", "listener."+l.Name, scope{l: &l})
+	}
+	for _, p := range c.Pools {
+		section("pool.*", "pool."+p.Name, scope{p: &p})
+	}
+	return b.String()
+}
+
+// literal writes what a field's pointer points to as a TOML value.
+func literal(field any) string {
+	switch x := field.(type) {
+	case *string:
+		return quote(*x)
+	case *int:
+		return strconv.Itoa(*x)
+	case *Auto:
+		return quote(x.String())
+	case *bool:
+		return strconv.FormatBool(*x)
+	case *float64:
+		return strconv.FormatFloat(*x, 'f', -1, 64)
+	case *time.Duration:
+		return quote(x.String())
+	case *netip.Addr:
+		if !x.IsValid() {
+			return `""`
+		}
+		return quote(x.String())
+	case *[]Backend:
+		texts := make([]string, len(*x))
+		for i, backend := range *x {
+			texts[i] = quote(backend.String())
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
+	default:
+		panic(fmt.Sprintf("config: no literal for %T", field))
+	}
+}
+
+// quote needs no escapes of its own: no option takes quotes or control characters.
+func quote(text string) string { return `"` + strings.ReplaceAll(text, "$", "$$") + `"` }

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestDescribe(t *testing.T) {
+	c, err := Parse("describe.toml", []byte(`
+acceptors.count = 4
+limits.max_sessions = 20000
+[listener.web]
+bind = ":8080"
+pool = "web"
+[listener.pg]
+bind = "[::1]:5432"
+pool = "web"
+relay = "splice"
+idle_timeout = "0s"
+ipv6_only = true
+max_sessions = 100
+[pool.web]
+backends = ["10.0.0.1:8080", "10.0.0.2:8080 weight=2", "10.0.0.3:8080 backup"]
+`), noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := c.Describe(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "testdata/describe.txt", b.String())
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+const exampleFile = "../../../config.example.toml"
+
+func noEnv(string) string { return "" }
+
+// Every value of the example is the default, and every key is in it.
+func TestExampleIsTheDefault(t *testing.T) {
+	got, err := Load(exampleFile, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := DefaultListener("web")
+	listener.Bind, listener.Pool = ":8080", "web"
+	pool := DefaultPool("web")
+	pool.Backends = []Backend{
+		{Address: "10.0.0.1:8080", Weight: 1},
+		{Address: "10.0.0.2:8080", Weight: 2},
+		{Address: "10.0.0.3:8080", Weight: 1, Backup: true},
+	}
+	want := Default()
+	want.Listeners, want.Pools = []Listener{listener}, []Pool{pool}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
+	}
+
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := scan(string(data)).at
+	for _, o := range options {
+		if _, there := at[strings.Replace(o.path, "*", "web", 1)]; !there {
+			t.Errorf("%s is not in the example", o.path)
+		}
+	}
+}
+
+// The shortest file, as the example's head shows it.
+func TestExampleHead(t *testing.T) {
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var short strings.Builder
+	for line := range strings.Lines(string(data)) {
+		if code, is := strings.CutPrefix(line, "#     "); is {
+			short.WriteString(code)
+		}
+	}
+	c, err := Parse("short.toml", []byte(short.String()), noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Listeners) != 1 || len(c.Pools) != 1 || len(c.Pools[0].Backends) != 2 {
+		t.Errorf("read as %+v", c)
+	}
+}
+
+// What TOML writes, Parse reads: for any Config that can be written at all.
+func TestTOMLRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawConfig(t)
+		text := want.TOML()
+		got, err := Parse("drawn.toml", []byte(text), noEnv)
+		if err != nil {
+			t.Fatalf("%v\nin\n%s", err, text)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%+v\nbecame\n%+v\nby\n%s", want, got, text)
+		}
+	})
+}
+
+// drawConfig sets every option to something its kind takes, and then what must
+// fit together.
+func drawConfig(t *rapid.T) Config {
+	c := Default()
+	b := newBuilder(noEnv)
+	for i, name := range []string{"web", "data-base_2"} {
+		l, p := DefaultListener(name), DefaultPool(name)
+		for _, o := range options {
+			if text, draws := drawText(t, o); draws {
+				b.set(o, scope{&c, &l, &p}, text, Fault{Key: o.path})
+			}
+		}
+		l.Bind, l.Pool = []string{"127.0.0.1:80", "[::1%eth0.7]:80"}[i], name
+		l.IPv6Only = l.IPv6Only && name != "web"
+		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
+			func(b Backend) string { return b.Address }).Draw(t, "backends")
+		p.Backends[0].Backup = false
+		c.Listeners, c.Pools = append(c.Listeners, l), append(c.Pools, p)
+	}
+	if len(b.faults) > 0 {
+		t.Fatal(b.faults)
+	}
+	return c
+}
+
+// drawText draws one of the texts that the option's kind takes.
+func drawText(t *rapid.T, o option) (text string, draws bool) {
+	if o.kind.parse == nil { // a list; see drawBackend
+		return "", false
+	}
+	legal := slices.Clone(o.kind.words)
+	for _, text := range []string{"1", "7", "64", "0", "0.25", "0s", "1500ms", "90s", "10m", "1h", "host-1.example", "", "10.1.2.3", "[::1]:9999"} {
+		if _, ok := o.kind.parse(text); ok {
+			legal = append(legal, text)
+		}
+	}
+	return rapid.SampledFrom(legal).Draw(t, o.path), true
+}
+
+func drawBackend(t *rapid.T) Backend {
+	return Backend{
+		Address: rapid.SampledFrom([]string{"db1", "a.b.example.", "10.0.0.1", "[fd00::1]", "docker_name"}).Draw(t, "host") + ":" +
+			rapid.StringMatching(`[1-9][0-9]{0,3}`).Draw(t, "port"),
+		Weight: rapid.IntRange(1, maxWeight).Draw(t, "weight"),
+		Backup: rapid.Bool().Draw(t, "backup"),
+	}
+}

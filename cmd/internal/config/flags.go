@@ -1,0 +1,168 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+)
+
+// Flags is what the command line said. Use it as
+//
+//	var f config.Flags
+//	f.Bind(flagSet)
+//	flagSet.Parse(args)
+//	c, err := config.FromFlags(f, os.Getenv)
+type Flags struct {
+	given map[string][]string // by flag, in the order given
+}
+
+// switches are the flags. Each has a twin in the environment: SLUICE_ and its
+// name in upper case. Those with a path of listener.main or pool.main set up a
+// service without a file.
+var switches = []struct {
+	name string
+	path string // of the option it sets
+	help string
+}{
+	{"c", "", "configuration `FILE`"},
+	{"listen", "listener.main.bind", "without a file: `ADDRESS` to listen on, such as :5432"},
+	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N] [backup]\"`; may be repeated; commas between several in the variable"},
+	{"pick", "pool.main.pick", "without a file: `WORD` round_robin or least_sessions"},
+	{"connect-timeout", "pool.main.connect_timeout", "without a file: `DURATION` one connect may take"},
+	{"relay", "listener.main.relay", "without a file: `WORD` auto, splice or copy"},
+	{"idle-timeout", "listener.main.idle_timeout", "without a file: `DURATION` without a byte after which a session ends"},
+	{"acceptors", "acceptors.count", "`NUMBER` of acceptors, or auto: one per CPU"},
+	{"mode", "acceptors.mode", "`WORD` goroutine or process: where acceptors run"},
+	{"steering", "acceptors.steering", "`WORD` auto, least, round_robin, cpu or hash: who gets a connection"},
+	{"pin-cpus", "acceptors.pin_cpus", "keep each acceptor on a CPU of its own"},
+	{"admin", "admin.listen", "`ADDRESS` of the admin endpoint; empty = off"},
+	{"log-level", "log.level", "`WORD` debug, info, warn or error"},
+	{"log-format", "log.format", "`WORD` auto, text or json"},
+	{"max-sessions", "limits.max_sessions", "`NUMBER` of sessions at a time; 0 = no limit"},
+	{"drain-timeout", "limits.drain_timeout", "`DURATION` sessions get to end when sluice stops"},
+	{"instance", "instance", "`NAME` of this sluice in metrics"},
+}
+
+// Bind declares the flags. It only collects what is given; FromFlags judges it,
+// so that all faults are reported at once and in the same words as a file's.
+func (f *Flags) Bind(fs *flag.FlagSet) {
+	f.given = make(map[string][]string)
+	for _, sw := range switches {
+		collect := func(text string) error {
+			f.given[sw.name] = append(f.given[sw.name], text)
+			return nil
+		}
+		help := sw.help + " [" + variableOf(sw.name) + "]"
+		if sw.name == "pin-cpus" {
+			fs.BoolFunc(sw.name, help, collect)
+		} else {
+			fs.Func(sw.name, help, collect)
+		}
+	}
+}
+
+// Path is the configuration file that was asked for; "" = none.
+func (f Flags) Path(getenv func(string) string) string {
+	if file := f.told(getenv)["c"]; file.values != nil {
+		return file.values[0]
+	}
+	return ""
+}
+
+// variableOf is a flag's twin in the environment.
+func variableOf(name string) string {
+	if name == "c" {
+		return "SLUICE_CONFIG"
+	}
+	return "SLUICE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// FromFlags builds the Config of a command line: defaults, then the file of -c,
+// then variables, then flags. Without a file --listen and --backend make one
+// listener and one pool, both named main. The error is Errors.
+func FromFlags(f Flags, getenv func(string) string) (Config, error) {
+	b := newBuilder(getenv)
+	told := f.told(getenv)
+	s := scope{c: &b.config}
+	switch file, listen, backend := told["c"], told["listen"], told["backend"]; {
+	case file.values != nil:
+		if !b.load(file.values[0]) {
+			return Config{}, b.faults
+		}
+	case listen.values != nil && backend.values != nil:
+		s = b.shorthand()
+	default:
+		b.fault(Fault{}, "nothing to run: give -c FILE, or --listen ADDRESS and --backend HOST:PORT")
+		return Config{}, b.faults
+	}
+	for _, sw := range switches {
+		if is, given := told[sw.name]; given {
+			b.tell(sw.path, is, s)
+		}
+	}
+	return b.finish()
+}
+
+// shorthand adds the listener and the pool that stand for those of a file.
+func (b *builder) shorthand() scope {
+	l := DefaultListener("main")
+	l.Pool = "main"
+	b.origin["listener.main.pool"] = Fault{}
+	b.config.Listeners = []Listener{l}
+	b.config.Pools = []Pool{DefaultPool("main")}
+	return scope{&b.config, &b.config.Listeners[0], &b.config.Pools[0]}
+}
+
+// tell sets the option at path to what a flag or variable said. s.l and s.p are
+// nil if there is a file.
+func (b *builder) tell(path string, is said, s scope) {
+	at := Fault{Key: is.label}
+	pattern := strings.Replace(path, ".main.", ".*.", 1)
+	switch {
+	case len(is.values) > 1 && path != "pool.main.backends":
+		b.origin[path] = at
+		b.fault(at, "is given %d times, but takes one value", len(is.values))
+	case path == "": // -c has had its effect
+	case pattern != path && s.l == nil:
+		b.fault(at, "cannot be combined with -c FILE (or SLUICE_CONFIG): write it in the file")
+	case path == "pool.main.backends":
+		b.origin[path] = at
+		places := make([]Fault, len(is.values))
+		for i, text := range is.values {
+			places[i] = Fault{Key: fmt.Sprintf("%s %q", is.label, text)}
+		}
+		b.setBackends(s.p, is.values, places)
+	default:
+		o, _ := optionAt(pattern)
+		b.origin[path] = at
+		b.set(o, s, is.values[0], at)
+	}
+}
+
+// said is what one flag or its variable said.
+type said struct {
+	label  string   // how the user wrote it: --listen or SLUICE_LISTEN
+	values []string // nil = not given
+}
+
+// told gathers what is said by flag, and where a flag is silent by variable.
+func (f Flags) told(getenv func(string) string) map[string]said {
+	told := make(map[string]said)
+	for _, sw := range switches {
+		variable := variableOf(sw.name)
+		if values := f.given[sw.name]; values != nil {
+			label := "--" + sw.name
+			if sw.name == "c" {
+				label = "-c"
+			}
+			told[sw.name] = said{label, values}
+		} else if text := getenv(variable); text != "" {
+			values := []string{text}
+			if sw.name == "backend" {
+				values = strings.Split(text, ",")
+			}
+			told[sw.name] = said{variable, values}
+		}
+	}
+	return told
+}

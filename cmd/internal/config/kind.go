@@ -1,0 +1,245 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// kind is what an option takes. Text is accepted for every kind, since a
+// variable or a flag can give nothing else; TOML's numbers and booleans only
+// where they are the natural thing to write.
+type kind struct {
+	must  string                         // completes "must be ..."
+	words []string                       // if it is one of few
+	parse func(raw any) (x any, ok bool) // raw as TOML decodes it; x has the field's type
+}
+
+// onText makes a parse function of one that reads text.
+func onText[T any](read func(string) (T, error)) func(any) (any, bool) {
+	return func(raw any) (any, bool) {
+		text, ok := raw.(string)
+		if !ok {
+			return nil, false
+		}
+		x, err := read(text)
+		return x, err == nil
+	}
+}
+
+func oneOf(words ...string) kind {
+	return kind{
+		must:  `one of "` + strings.Join(words, `", "`) + `"`,
+		words: words,
+		parse: func(raw any) (any, bool) {
+			text, _ := raw.(string)
+			return text, slices.Contains(words, text)
+		},
+	}
+}
+
+func integer(lo, hi int) kind {
+	return kind{
+		must: fmt.Sprintf("a whole number from %d to %d", lo, hi),
+		parse: func(raw any) (any, bool) {
+			n, ok := raw.(int64)
+			if text, is := raw.(string); is {
+				var err error
+				n, err = strconv.ParseInt(text, 10, 64)
+				ok = err == nil
+			}
+			return int(n), ok && int64(lo) <= n && n <= int64(hi)
+		},
+	}
+}
+
+var acceptorCount = kind{
+	must:  fmt.Sprintf(`"auto" or a whole number from 1 to %d`, maxAcceptors),
+	words: []string{"auto"},
+	parse: func(raw any) (any, bool) {
+		if raw == "auto" {
+			return Auto(0), true
+		}
+		n, ok := integer(1, maxAcceptors).parse(raw)
+		return Auto(n.(int)), ok
+	},
+}
+
+var fraction = kind{
+	must: "a number from 0 to 1",
+	parse: func(raw any) (any, bool) {
+		var x float64
+		switch raw := raw.(type) {
+		case float64:
+			x = raw
+		case int64:
+			x = float64(raw)
+		case string:
+			var err error
+			if x, err = strconv.ParseFloat(raw, 64); err != nil {
+				return nil, false
+			}
+		default:
+			return nil, false
+		}
+		return x, 0 <= x && x <= 1 // NaN is neither
+	},
+}
+
+var boolean = kind{
+	must:  "true or false",
+	words: []string{"true", "false"},
+	parse: func(raw any) (any, bool) {
+		if b, is := raw.(bool); is {
+			return b, true
+		}
+		return raw == "true", raw == "true" || raw == "false"
+	},
+}
+
+// duration takes lo to hi. Where lo is 0, "0s" has a meaning of its own.
+func duration(lo, hi time.Duration) kind {
+	return kind{
+		must: fmt.Sprintf(`a duration such as "5s", from %s to %s`, short(lo), short(hi)),
+		parse: onText(func(text string) (time.Duration, error) {
+			d, err := time.ParseDuration(text)
+			if err == nil && (d < lo || d > hi) {
+				err = strconv.ErrRange
+			}
+			return d, err
+		}),
+	}
+}
+
+// short writes a duration without the zero units at its end: 10m, not 10m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// address is one to listen on. Names are refused: they may have several
+// addresses, and which of them was meant nobody can say.
+var address = kind{
+	must: `IP:PORT or :PORT, such as "127.0.0.1:8080", "[::1]:8080" or ":8080"`,
+	parse: onText(func(text string) (string, error) {
+		_, err := parseAddress(text)
+		return text, err
+	}),
+}
+
+// parseAddress reads IP:PORT or :PORT; the latter has no valid Addr.
+func parseAddress(text string) (netip.AddrPort, error) {
+	host, port, err := splitPort(text)
+	if err != nil || host == "" {
+		return netip.AddrPortFrom(netip.Addr{}, port), err
+	}
+	ip, err := parseIP(host)
+	return netip.AddrPortFrom(ip, port), err
+}
+
+// parseIP reads an address; IPv4 in IPv6's clothes comes out as IPv4. A zone may
+// be the name or number of a network interface.
+func parseIP(text string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(text)
+	if err == nil && ip.Zone() != "" && !dottedName(ip.Zone()) {
+		err = strconv.ErrSyntax
+	}
+	return ip.Unmap(), err
+}
+
+// splitPort takes HOST:PORT apart; the port must be a plain number.
+func splitPort(text string) (host string, port uint16, err error) {
+	host, digits, err := net.SplitHostPort(text)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	return host, uint16(n), err
+}
+
+// optional lets a text be empty as well.
+func optional(k kind, empty string) kind {
+	parse := k.parse
+	k.must += ", or " + empty
+	k.parse = func(raw any) (any, bool) {
+		if raw == "" {
+			return "", true
+		}
+		return parse(raw)
+	}
+	return k
+}
+
+var sourceAddress = kind{
+	must: `an IP address of this machine, such as "10.0.0.1", or ""`,
+	parse: onText(func(text string) (netip.Addr, error) {
+		if text == "" {
+			return netip.Addr{}, nil
+		}
+		return parseIP(text)
+	}),
+}
+
+// nameRule holds for names of listeners and pools. They are metric labels and
+// parts of paths in error messages; 63 is what a DNS label may have.
+var nameRule = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,63}$`)
+
+const nameMust = "1 to 63 letters, digits, _ or -"
+
+// dottedName is nameRule for host names and the like.
+func dottedName(text string) bool {
+	return nameRule.MatchString(strings.ReplaceAll(text, ".", "-"))
+}
+
+var poolName = kind{
+	must:  `the name of a pool, such as "web" for [pool.web]`,
+	parse: onText(func(text string) (string, error) { return text, nil }),
+}
+
+// instanceName may be a host name, therefore the dots.
+var instanceName = kind{
+	must: "at most 63 letters, digits, _, - or .",
+	parse: func(raw any) (any, bool) {
+		text, ok := raw.(string)
+		return text, ok && (text == "" || dottedName(text))
+	},
+}
+
+// backendList is only named here: its elements are faulty one by one, see
+// builder.setBackends.
+var backendList = kind{must: `a list of backends, such as ["10.0.0.1:8080", "10.0.0.2:8080 weight=2"]`}
+
+// show writes a raw value as an error message quotes it.
+func show(raw any) string {
+	switch raw := raw.(type) {
+	case string:
+		return strconv.Quote(raw)
+	case map[string]any:
+		return "a table"
+	case []map[string]any:
+		return "an array of tables, [[ ]]"
+	case []any:
+		return "an array"
+	case time.Time:
+		return "a date"
+	case float64:
+		text := fmt.Sprint(raw)
+		if !strings.ContainsAny(text, ".eIN") {
+			text += ".0" // not the whole number that was asked for
+		}
+		return text
+	default:
+		return fmt.Sprint(raw)
+	}
+}

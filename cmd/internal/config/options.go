@@ -1,0 +1,123 @@
+package config
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// option is one key that may be set.
+type option struct {
+	path  string          // dotted; * stands for the name of a listener or pool
+	kind  kind            // what it takes
+	field func(scope) any // pointer to where it goes
+}
+
+// scope is what a key's path has led to: always the Config, and inside
+// [listener.NAME] or [pool.NAME] that one.
+type scope struct {
+	c *Config
+	l *Listener
+	p *Pool
+}
+
+// Bounds with a reason of their own; the others only catch slips of the keyboard.
+const (
+	maxSessions  = 1 << 24                     // each takes two descriptors; fs.nr_open is 2^20 unless raised
+	maxBacklog   = math.MaxUint16              // a queue this long is not worth its wait
+	maxRetries   = 10                          // a pool that needs more is down
+	maxLife      = 30 * 24 * time.Hour         // who wants more wants none, which is 0
+	maxConnect   = 2 * time.Minute             // the kernel itself gives up after 127 s
+	maxKeepalive = math.MaxInt16 * time.Second // TCP_KEEPIDLE
+	minWait      = 10 * time.Millisecond       // who writes less means another unit
+	maxResolve   = 24 * time.Hour
+	maxHang      = time.Minute
+)
+
+// options is the source of truth for keys: reading, suggestions, flags,
+// rendering and the test of config.example.toml go by it.
+var options = []option{
+	{"instance", instanceName, func(s scope) any { return &s.c.Instance }},
+
+	{"acceptors.count", acceptorCount, func(s scope) any { return &s.c.Acceptors.Count }},
+	{"acceptors.mode", oneOf(ModeGoroutine, ModeProcess), func(s scope) any { return &s.c.Acceptors.Mode }},
+	{"acceptors.steering", oneOf(SteeringAuto, SteeringLeast, SteeringRoundRobin, SteeringCPU, SteeringHash), func(s scope) any { return &s.c.Acceptors.Steering }},
+	{"acceptors.pin_cpus", boolean, func(s scope) any { return &s.c.Acceptors.PinCPUs }},
+	{"acceptors.hang_after", duration(minWait, maxHang), func(s scope) any { return &s.c.Acceptors.HangAfter }},
+
+	{"admin.listen", optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
+
+	{"log.level", oneOf("debug", "info", "warn", "error"), func(s scope) any { return &s.c.Log.Level }},
+	{"log.format", oneOf("auto", "text", "json"), func(s scope) any { return &s.c.Log.Format }},
+
+	{"limits.max_sessions", integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
+	{"limits.drain_timeout", duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainTimeout }},
+
+	{"listener.*.bind", address, func(s scope) any { return &s.l.Bind }},
+	{"listener.*.pool", poolName, func(s scope) any { return &s.l.Pool }},
+	{"listener.*.relay", oneOf(RelayAuto, RelaySplice, RelayCopy), func(s scope) any { return &s.l.Relay }},
+	{"listener.*.backlog", integer(0, maxBacklog), func(s scope) any { return &s.l.Backlog }},
+	{"listener.*.max_sessions", integer(0, maxSessions), func(s scope) any { return &s.l.MaxSessions }},
+	{"listener.*.idle_timeout", duration(0, maxLife), func(s scope) any { return &s.l.IdleTimeout }},
+	{"listener.*.half_closed_timeout", duration(0, maxLife), func(s scope) any { return &s.l.HalfClosedTimeout }},
+	{"listener.*.first_byte_timeout", duration(0, maxLife), func(s scope) any { return &s.l.FirstByteTimeout }},
+	{"listener.*.max_duration", duration(0, maxLife), func(s scope) any { return &s.l.MaxDuration }},
+	{"listener.*.max_duration_jitter", fraction, func(s scope) any { return &s.l.MaxDurationJitter }},
+	{"listener.*.keepalive", duration(0, maxKeepalive), func(s scope) any { return &s.l.Keepalive }},
+	{"listener.*.ipv6_only", boolean, func(s scope) any { return &s.l.IPv6Only }},
+	{"listener.*.mptcp", boolean, func(s scope) any { return &s.l.MPTCP }},
+	{"listener.*.share", boolean, func(s scope) any { return &s.l.Share }},
+
+	{"pool.*.backends", backendList, func(s scope) any { return &s.p.Backends }},
+	{"pool.*.pick", oneOf(PickRoundRobin, PickLeastSessions), func(s scope) any { return &s.p.Pick }},
+	{"pool.*.connect_timeout", duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
+	{"pool.*.retries", integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
+	{"pool.*.resolve_interval", duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
+	{"pool.*.source", sourceAddress, func(s scope) any { return &s.p.Source }},
+}
+
+// optionAt finds the option of a pattern such as "listener.*.bind".
+func optionAt(pattern string) (option, bool) {
+	i := slices.IndexFunc(options, func(o option) bool { return o.path == pattern })
+	if i < 0 {
+		return option{}, false
+	}
+	return options[i], true
+}
+
+// keysOf lists the keys that may stand in the table of a pattern ("" is the top
+// level), in the order of options. A table of named tables has the one key "*".
+func keysOf(pattern string) []string {
+	var keys []string
+	for _, o := range options {
+		rest := o.path
+		if pattern != "" {
+			var inside bool
+			if rest, inside = strings.CutPrefix(o.path, pattern+"."); !inside {
+				continue
+			}
+		}
+		key, _, _ := strings.Cut(rest, ".")
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// tablesWith lists the tables in which a key is at home, as a file writes them.
+func tablesWith(key string) []string {
+	var tables []string
+	for _, o := range options {
+		if table, is := strings.CutSuffix(o.path, "."+key); is {
+			tables = append(tables, header(table))
+		}
+	}
+	return tables
+}
+
+// header writes a pattern as the line that opens its table.
+func header(pattern string) string {
+	return "[" + strings.ReplaceAll(pattern, "*", "NAME") + "]"
+}
