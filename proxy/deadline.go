@@ -1,0 +1,82 @@
+package proxy
+
+import (
+	"math"
+	"syscall"
+	"time"
+
+	"sluice/metrics"
+)
+
+// ticks is d in wheel ticks, rounded up: a deadline is never early.
+func ticks(d time.Duration) uint32 {
+	return uint32(min((d+tickLength-1)/tickLength, math.MaxUint32/2)) + 1
+}
+
+// setState moves a session to a state and arms the deadline that holds there.
+func (a *Acceptor) setState(slot int32, s *session, st state) {
+	s.state = st
+	a.armNearest(slot, s)
+}
+
+func (a *Acceptor) armNearest(slot int32, s *session) {
+	if tick, _ := a.nearest(s); tick != never {
+		a.wheel.arm(slot, tick)
+	} else {
+		a.wheel.disarm(slot)
+	}
+}
+
+const never = math.MaxUint32
+
+// nearest is the first deadline of a session in its state, and what it ends with.
+func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
+	if s.state != stateRelaying {
+		return s.until, metrics.ReasonConnectTimeout
+	}
+	tick = never
+	sooner := func(t uint32, r metrics.Reason) {
+		if t < tick {
+			tick, reason = t, r
+		}
+	}
+	l := &a.listeners[s.listener]
+	if s.maxTick != 0 {
+		sooner(s.maxTick, metrics.ReasonMaxDuration)
+	}
+	if l.FirstByteTimeout > 0 && !s.half[toBackend].heard {
+		sooner(uint32(s.opened/int64(tickLength))+ticks(l.FirstByteTimeout), metrics.ReasonFirstByte)
+	}
+	switch {
+	case l.HalfClosedTimeout > 0 && s.halfClosed():
+		sooner(s.moved+ticks(l.HalfClosedTimeout), metrics.ReasonHalfClosed)
+	case l.IdleTimeout > 0:
+		sooner(s.moved+ticks(l.IdleTimeout), metrics.ReasonIdleTimeout)
+	}
+	return tick, reason
+}
+
+// expired is called by the wheel when a session's entry comes up.
+func (a *Acceptor) expired(slot int32) {
+	s := a.slab.at(slot)
+	switch s.state {
+	case stateDialing:
+		if s.ready[backend] != 0 { // answered in this very turn; its step will see it
+			a.wheel.arm(slot, a.tick+1)
+			return
+		}
+		a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT))
+	case stateWaiting:
+		a.unpark(slot, s)
+	case stateRelaying:
+		tick, reason := a.nearest(s)
+		switch {
+		case tick > a.tick: // it moved since
+			a.armNearest(slot, s)
+		case reason == metrics.ReasonMaxDuration:
+			a.cut(slot, s, reason)
+		default:
+			a.end(slot, s, reason)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package proxy
+
+import (
+	"syscall"
+	"time"
+
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// parkFor is how long a session waits before it asks again for the descriptor or
+// the source port that it lacked.
+const parkFor = 100 * time.Millisecond
+
+// dial gives s a backend: it picks one and starts to connect, and goes on to the
+// next when that fails at once. Data that the client sends meanwhile stays in its
+// socket.
+func (a *Acceptor) dial(slot int32, s *session) {
+	for {
+		p := &a.pools[a.listeners[s.listener].pool]
+		i := p.picker.Pick(s.tried)
+		if i < 0 {
+			a.noneLeft(slot, s, p)
+			return
+		}
+		errno := a.connect(slot, s, p, i)
+		if errno == 0 || errno == syscall.EINPROGRESS {
+			s.until = a.tick + ticks(p.ConnectTimeout)
+			a.setState(slot, s, stateDialing)
+			return
+		}
+		if lacking(errno) {
+			s.tried &^= pool.TriedBit(i) // it was not the backend's fault
+			a.pause(Notice{Kind: NoticeAcceptPaused, Name: a.listeners[s.listener].Name, Errno: errno})
+			a.park(slot, s)
+			return
+		}
+		if !a.tryAgain(slot, s, p, classifyConnect(errno)) {
+			return
+		}
+	}
+}
+
+// connect starts a connection to backend i of p. After any other errno than 0 and
+// EINPROGRESS the session holds no backend descriptor.
+func (a *Acceptor) connect(slot int32, s *session, p *pooled, i int) syscall.Errno {
+	b := &a.backends[p.slots[i]]
+	s.backend = p.slots[i]
+	s.tried |= pool.TriedBit(i)
+	addrs := p.Backends[i].Addrs
+	addr := addrs[b.next%len(addrs)]
+	b.next++
+
+	fd, errno := a.sys.socket(familyOf(addr))
+	if errno != 0 {
+		return errno
+	}
+	b.cells.Attempts.Add(1)
+	b.cells.Active.Add(1)
+	s.picked = true
+	s.fd[backend], s.ready[backend], s.dialed = int32(fd), 0, a.now
+	if p.Source.IsValid() {
+		errno = a.sys.bind(fd, p.Source)
+	}
+	if errno == 0 {
+		errno = a.sys.connect(fd, addr)
+	}
+	if errno == 0 || errno == syscall.EINPROGRESS {
+		if e := a.watch(slot, s, backend); e != 0 {
+			errno = e
+		}
+	}
+	if errno != 0 && errno != syscall.EINPROGRESS {
+		a.dropBackend(s)
+	}
+	return errno
+}
+
+// dropBackend gives back what s holds of a backend that it does not relay with.
+func (a *Acceptor) dropBackend(s *session) {
+	if s.fd[backend] >= 0 {
+		a.sys.close(int(s.fd[backend]))
+		s.fd[backend], s.ready[backend] = -1, 0
+	}
+	if s.picked {
+		s.picked = false
+		a.backends[s.backend].cells.Active.Add(-1)
+	}
+}
+
+// dialing looks what became of a connect.
+//
+//	client   backend   what
+//	ERR HUP  any       the client has gone: end
+//	any      ERR HUP   refused or unreachable: SO_ERROR says which; next backend
+//	any      OUT       established
+//	any      -         still under way
+//
+// A client's RDHUP alone is a half-close, and no reason to end.
+func (a *Acceptor) dialing(slot int32, s *session) {
+	switch {
+	case s.ready[client]&(broken|hup) != 0:
+		a.abort(slot, s, client)
+	case s.ready[backend]&(broken|hup) != 0:
+		a.dialFailed(slot, s, classifyConnect(a.sys.sockError(int(s.fd[backend]))))
+	case s.ready[backend]&writable != 0:
+		b := &a.backends[s.backend]
+		b.cells.Sessions.Add(1)
+		b.cells.Connect.Observe(time.Duration(a.now - s.dialed))
+		if b.failing {
+			b.failing = false
+			a.notify(Notice{Kind: NoticeConnectRestored, Name: b.pool + "/" + b.name})
+		}
+		s.moved = a.tick
+		a.setState(slot, s, stateRelaying)
+		a.relay(slot, s)
+	}
+}
+
+// dialFailed ends a connect that was under way and goes on to the next backend.
+func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) {
+	a.dropBackend(s)
+	if a.tryAgain(slot, s, &a.pools[a.listeners[s.listener].pool], class) {
+		a.dial(slot, s)
+	}
+}
+
+// tryAgain counts a failed try, and says whether the retry budget allows another.
+// If not, the session is over.
+func (a *Acceptor) tryAgain(slot int32, s *session, p *pooled, class metrics.ConnectError) bool {
+	b := &a.backends[s.backend]
+	b.cells.Errors[class].Add(1)
+	s.lastError = class
+	s.tries++
+	if !b.failing {
+		b.failing = true
+		kind := NoticeConnectFailed
+		if class == metrics.ConnectNoPorts {
+			kind = NoticeNoPorts
+		}
+		a.notify(Notice{Kind: kind, Name: b.pool + "/" + b.name, Class: class})
+	}
+	if int(s.tries) > p.Retries {
+		a.noneLeft(slot, s, p)
+		return false
+	}
+	p.cells.Retries.Add(1)
+	return true
+}
+
+// noneLeft ends a session that no backend took; without a source port it waits for
+// one first.
+func (a *Acceptor) noneLeft(slot int32, s *session, p *pooled) {
+	switch {
+	case s.tries == 0:
+		p.cells.NoBackend.Add(1)
+		a.cut(slot, s, metrics.ReasonNoBackend)
+	case s.lastError == metrics.ConnectNoPorts && a.now-s.opened < int64(p.ConnectTimeout):
+		a.park(slot, s)
+	case s.lastError == metrics.ConnectTimeout:
+		a.cut(slot, s, metrics.ReasonConnectTimeout)
+	default:
+		a.cut(slot, s, metrics.ReasonConnectFailed)
+	}
+}
+
+// park lets a session wait for a descriptor or a source port, for connect_timeout
+// from its accept at most.
+func (a *Acceptor) park(slot int32, s *session) {
+	s.until = a.tick + ticks(parkFor)
+	a.setState(slot, s, stateWaiting)
+}
+
+// unpark dials again.
+func (a *Acceptor) unpark(slot int32, s *session) {
+	p := &a.pools[a.listeners[s.listener].pool]
+	if a.now-s.opened >= int64(p.ConnectTimeout) {
+		if s.tries == 0 {
+			a.cut(slot, s, metrics.ReasonInternal)
+		} else {
+			a.noneLeft(slot, s, p)
+		}
+		return
+	}
+	s.tried, s.tries = 0, 0
+	a.dial(slot, s)
+}
+
+// lacking says that it is sluice that has no descriptor or memory left.
+func lacking(errno syscall.Errno) bool {
+	switch errno {
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC: // ENOSPC: epoll's max_user_watches
+		return true
+	}
+	return false
+}
+
+// classifyConnect names why a connection to a backend did not come about.
+func classifyConnect(errno syscall.Errno) metrics.ConnectError {
+	switch errno {
+	case syscall.ECONNREFUSED:
+		return metrics.ConnectRefused
+	case syscall.ETIMEDOUT:
+		return metrics.ConnectTimeout
+	case syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.ENONET:
+		return metrics.ConnectUnreachable
+	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
+		return metrics.ConnectReset
+	case syscall.EADDRNOTAVAIL, syscall.EAGAIN, syscall.EADDRINUSE:
+		return metrics.ConnectNoPorts
+	}
+	return metrics.ConnectOther
+}

@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxEvents a turn: enough to share the cost of a wait, few enough that the
+	// last is not late.
+	maxEvents = 256
+	// pollMillis is how long a turn waits without telling the Go scheduler. While
+	// threads go in and out of blocking system calls its sysmon wakes every 20 us,
+	// measured at 3 us per short connection. A stop-the-world interrupts this wait by its
+	// preemption signal; other goroutines run on the P that control leaves free.
+	pollMillis = 2
+)
+
+// What an epoll event belongs to stands in its data: Fd holds slot*2+side and Pad
+// the session's generation, or Pad is one of these and Fd the listener's index.
+const (
+	padListener = -1
+	padWake     = -2
+	genMask     = 1<<31 - 1
+)
+
+func (a *Acceptor) open() error {
+	var err error
+	if a.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("epoll_create1: %w", err)
+	}
+	if a.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(a.epoll)
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if errno := a.sys.watch(a.epoll, a.wakeFD, &syscall.EpollEvent{Events: epollIn | epollET, Pad: padWake}); errno != 0 {
+		a.closeLoop()
+		return fmt.Errorf("epoll_ctl eventfd: %w", errno)
+	}
+	return nil
+}
+
+func (a *Acceptor) closeLoop() {
+	a.pipes.release()
+	a.sys.close(a.epoll)
+	a.sys.close(a.wakeFD)
+}
+
+// wake ends a wait. An eventfd that is full has woken the loop already.
+func (a *Acceptor) wake() {
+	one := [8]byte{1}
+	_, _ = unix.Write(a.wakeFD, one[:])
+}
+
+// Run is the loop. It keeps its thread and returns after Close.
+func (a *Acceptor) Run() {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the loop
+	defer close(a.ended)
+	a.cells.ThreadID.Store(int64(unix.Gettid()))
+	a.cells.PID.Store(int64(unix.Getpid()))
+	a.cells.Accepting.Store(1)
+	for i := range a.listeners {
+		a.watchListener(i)
+	}
+	a.running = true
+	for a.running {
+		a.turn()
+	}
+	for slot := range a.slab.slots() {
+		if s := a.slab.at(slot); s.state != stateFree {
+			a.cut(slot, s, reasonOfClose)
+		}
+	}
+	a.closeLoop()
+	a.cells.Accepting.Store(0)
+	a.cells.ThreadID.Store(0)
+}
+
+// turn is one round of the loop, in the order that matters: first what running
+// sessions have to do, then new ones, so that accepting never outruns serving.
+func (a *Acceptor) turn() {
+	n := a.await()
+	a.readClock()
+	a.cells.Heartbeat.Store(a.now)
+	a.cells.Turns.Add(1)
+	for i := range n {
+		a.dispatch(&a.events[i])
+	}
+	if a.tick != a.wheel.now {
+		a.wheel.advance(a.tick, a.expired)
+	}
+	// Sessions that ask for more while they run wait for the next turn.
+	for n := a.runs.n; n > 0; n-- {
+		a.step(a.runs.pop(&a.slab))
+	}
+	a.acceptReady()
+	a.runPosted()
+}
+
+// await fills a.events. It polls while there is work, then waits a moment within
+// the scheduler's sight, and only then blocks; a tick or the beat ends that.
+func (a *Acceptor) await() int {
+	if a.runs.n > 0 || a.hasPosted.Load() {
+		return a.received(a.sys.poll(a.epoll, a.events, 0))
+	}
+	if n := a.received(a.sys.poll(a.epoll, a.events, pollMillis)); n > 0 {
+		return n
+	}
+	for {
+		ms := -1
+		if a.beat > 0 {
+			ms = int(a.beat / time.Millisecond)
+		}
+		if a.wheel.armed > 0 || a.paused {
+			ms = int(tickLength / time.Millisecond)
+		}
+		if n := a.received(a.sys.wait(a.epoll, a.events, ms)); n > 0 || a.hasPosted.Load() || ms >= 0 {
+			return n
+		}
+	}
+}
+
+// received is the number of events of a poll or wait. EINTR, the one error they can
+// give here, is none.
+func (a *Acceptor) received(n int, errno syscall.Errno) int {
+	if errno != 0 {
+		return 0
+	}
+	return n
+}
+
+// dispatch notes what an event says. The work is done by step, so that the events
+// of both sides of a session are seen together.
+func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
+	switch ev.Pad {
+	case padListener:
+		a.listeners[ev.Fd].ready = true
+	case padWake: // edge-triggered: nothing to read; what was posted runs in this turn
+	default:
+		slot, sd := ev.Fd>>1, side(ev.Fd&1)
+		s := a.slab.at(slot)
+		if s.state == stateFree || int32(s.gen) != ev.Pad {
+			return // closed earlier in this batch, and perhaps a new session in its slot
+		}
+		s.ready[sd] |= readinessOf(ev.Events)
+		a.runs.push(&a.slab, slot)
+	}
+}
+
+// watch registers one side of a session once and for all events, edge-triggered.
+func (a *Acceptor) watch(slot int32, s *session, sd side) syscall.Errno {
+	return a.sys.watch(a.epoll, int(s.fd[sd]), &syscall.EpollEvent{
+		Events: epollIn | epollOut | epollRdhup | uint32(epollET),
+		Fd:     slot<<1 | int32(sd), Pad: int32(s.gen),
+	})
+}
+
+// step gives a session its turn.
+func (a *Acceptor) step(slot int32, s *session) {
+	switch s.state {
+	case stateFree:
+		a.slab.put(slot) // it ended while it was queued
+	case stateDialing:
+		a.dialing(slot, s)
+	case stateWaiting:
+		if s.ready[client]&(broken|hup) != 0 {
+			a.abort(slot, s, client)
+		}
+	case stateRelaying:
+		a.relay(slot, s)
+	}
+}
+
+// startClock reads CLOCK_MONOTONIC, which other processes and BPF programs read too.
+// From then on the runtime's own reading of the same clock is added: it does not
+// enter the kernel.
+func (a *Acceptor) startClock() {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	a.start, a.base = time.Now(), ts.Nano()
+	a.readClock()
+}
+
+func (a *Acceptor) readClock() {
+	a.now = a.base + int64(time.Since(a.start))
+	a.tick = uint32(a.now / int64(tickLength))
+}

@@ -1,0 +1,41 @@
+package proxy
+
+import (
+	"errors"
+	"syscall"
+
+	"sluice/metrics"
+)
+
+// ErrEnded is returned by calls on an acceptor whose loop has ended.
+var ErrEnded = errors.New("acceptor has ended")
+
+// Notice is a change of state that an operator should read in the log. The loop
+// never logs by itself: a log that blocks would block it.
+type Notice struct {
+	Acceptor int
+	Kind     NoticeKind
+	Name     string // listener, or pool/backend
+	Errno    syscall.Errno
+	Class    metrics.ConnectError // of the two connect notices
+}
+
+// NoticeKind says what changed.
+type NoticeKind uint8
+
+// The notices.
+const (
+	NoticeAcceptPaused    NoticeKind = iota // no descriptors or memory: accepting waits
+	NoticeAcceptResumed                     // and goes on
+	NoticeNoPorts                           // no source port left towards a backend
+	NoticeConnectFailed                     // a backend did not take a connection (the first of a run of failures)
+	NoticeConnectRestored                   // and takes them again
+)
+
+func (a *Acceptor) notify(n Notice) {
+	n.Acceptor = a.id
+	select {
+	case a.notices <- n:
+	default: // nil or full: the counters tell the rest
+	}
+}

@@ -1,0 +1,299 @@
+package proxy
+
+import (
+	"syscall"
+
+	"sluice/metrics"
+)
+
+const (
+	// turnBytes bounds what one half moves in a turn, so that a stream cannot starve
+	// the rest: about 0.2 ms of work.
+	turnBytes = 1 << 20
+	// A half that read streamSize or more streamReads times in a row goes over to
+	// splice(2); spliced fills below trickleSize, trickleReads in a row, bring it back.
+	// (HAProxy's heuristic, doc "splice-auto"; the sizes are measured here by
+	// BenchmarkRelay.)
+	streamSize   = 32 << 10
+	streamReads  = 3
+	trickleSize  = 16 << 10
+	trickleReads = 3
+)
+
+// verdict is how a half left off.
+type verdict uint8
+
+const (
+	blocked       verdict = iota // until the next event
+	unfinished                   // it has used its share of the turn
+	brokenClient                 // brokenClient + side: that connection is broken
+	brokenBackend                //
+)
+
+func brokenSide(sd side) verdict { return brokenClient + verdict(sd) }
+
+// relay moves both halves of s as far as they go.
+//
+// When a side is broken, the half that reads from it goes first: what came before
+// the RST is still delivered, as on a direct connection.
+func (a *Acceptor) relay(slot int32, s *session) {
+	first := toBackend
+	if s.ready[backend]&broken != 0 {
+		first = toClient
+	}
+	v := a.move(s, first)
+	if v < brokenClient {
+		v = max(v, a.move(s, first^1))
+	}
+	switch {
+	case v >= brokenClient:
+		a.abort(slot, s, side(v-brokenClient))
+	case s.done():
+		a.finish(slot, s)
+	default:
+		if v == unfinished {
+			a.runs.push(&a.slab, slot)
+		}
+		if s.halfClosed() && !s.halfCounted {
+			s.halfCounted = true
+			a.listeners[s.listener].cells.HalfClosed.Add(1)
+			a.armNearest(slot, s)
+		}
+	}
+}
+
+// move carries half d as far as its sockets and its share of the turn allow.
+//
+// Invariant at the top of the loop: held bytes have been read from the source and
+// are in the pipe or the spill; only when there are none is more read, and only while
+// the receiver is writable. So a slow receiver stops the sender by the socket
+// buffers, and a half never holds more than one pipe or one buffer.
+func (a *Acceptor) move(s *session, d direction) verdict {
+	h, src, dst := &s.half[d], side(d), side(d^1)
+	for budget := turnBytes; h.state != halfDone; {
+		if s.ready[dst]&writable == 0 {
+			if s.ready[src]&broken != 0 {
+				return brokenSide(src) // what is held can't be delivered any more
+			}
+			return blocked
+		}
+		if s.ready[dst]&broken != 0 && s.ready[src]&broken == 0 {
+			return brokenSide(dst)
+		}
+		if budget <= 0 {
+			return unfinished
+		}
+		var n int
+		var v verdict
+		switch {
+		case h.held > 0:
+			n, v = a.flush(s, d)
+		case h.state == halfFlushing:
+			v = a.endHalf(s, d)
+		case s.ready[src]&readable == 0:
+			return blocked
+		case h.splicing:
+			n, v = a.fill(s, d)
+		default:
+			n, v = a.copy(s, d)
+		}
+		if v != blocked {
+			return v
+		}
+		budget -= n
+	}
+	return blocked
+}
+
+// copy reads once into the acceptor's buffer and writes that. What the receiver does
+// not take is spilled.
+//
+//	read   EAGAIN  the source is empty: not readable until the next event
+//	       0       EOF
+//	       short   empty too, unless a FIN or RST waits behind: then read on to it
+//	write  EAGAIN, short  the receiver is full: not writable until the next event
+func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
+	h, src, dst := &s.half[d], side(d), side(d^1)
+	n, errno := a.sys.read(int(s.fd[src]), a.buffer)
+	if errno != 0 {
+		return 0, s.notRead(src, errno)
+	}
+	h.heard = true
+	if n == 0 {
+		s.endOfFile(d)
+		return 0, blocked
+	}
+	if n < len(a.buffer) && s.ready[src]&(eof|broken) == 0 {
+		s.ready[src] &^= readable
+	}
+	a.adapt(s, h, n)
+	m, errno := a.sys.write(int(s.fd[dst]), a.buffer[:n])
+	if errno != 0 {
+		m = 0
+		if v := s.notWritten(dst, errno); v != blocked {
+			return 0, v
+		}
+	}
+	if m < n {
+		s.ready[dst] &^= writable
+		h.spill = a.spills.keep(a.buffer[m:n])
+		h.held = int32(n - m)
+	}
+	a.delivered(s, d, metrics.PathCopy, m)
+	return m, blocked
+}
+
+// fill splices from the source into an empty pipe.
+//
+//	EAGAIN  the pipe is empty, so it is the source that is: not readable until the next event
+//	0       EOF
+//	else    that much is held; flush delivers it
+func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
+	h, src := &s.half[d], side(d)
+	ref := a.pipes.borrow(a.now)
+	if ref == 0 {
+		h.splicing, h.streak = false, 0
+		return a.copy(s, d)
+	}
+	p := a.pipes.at(ref)
+	n, errno := a.sys.splice(int(s.fd[src]), p.w, p.capacity)
+	if errno != 0 || n == 0 {
+		a.pipes.giveBack(ref)
+		if errno != 0 {
+			return 0, s.notRead(src, errno)
+		}
+		h.heard = true
+		s.endOfFile(d)
+		return 0, blocked
+	}
+	h.heard = true
+	h.pipe, h.held = ref, int32(n)
+	a.adapt(s, h, n)
+	return 0, blocked // flush counts it
+}
+
+// flush delivers held bytes. EAGAIN means that the receiver is full: the pipe is
+// never empty here.
+func (a *Acceptor) flush(s *session, d direction) (int, verdict) {
+	h, dst := &s.half[d], side(d^1)
+	var n int
+	var errno syscall.Errno
+	path := metrics.PathCopy
+	if h.pipe != 0 {
+		path = metrics.PathSplice
+		n, errno = a.sys.splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
+	} else {
+		n, errno = a.sys.write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
+	}
+	if errno != 0 {
+		return 0, s.notWritten(dst, errno)
+	}
+	h.held -= int32(n)
+	if h.held == 0 {
+		a.releaseHeld(h)
+	}
+	a.delivered(s, d, path, n)
+	return n, blocked
+}
+
+// releaseHeld gives back the pipe or the spill of a half; a pipe with bytes in it is
+// destroyed.
+func (a *Acceptor) releaseHeld(h *half) {
+	switch {
+	case h.pipe != 0 && h.held == 0:
+		a.pipes.giveBack(h.pipe)
+	case h.pipe != 0:
+		a.pipes.destroy(h.pipe)
+	case h.spill != 0:
+		a.spills.giveBack(h.spill)
+	}
+	h.pipe, h.spill, h.held = 0, 0, 0
+}
+
+// endHalf tells the receiver that no more will come. When the other half is done
+// too, closing the descriptor tells it.
+func (a *Acceptor) endHalf(s *session, d direction) verdict {
+	s.half[d].state = halfDone
+	if s.done() {
+		return blocked
+	}
+	dst := side(d ^ 1)
+	if errno := a.sys.shutdown(int(s.fd[dst])); errno != 0 {
+		return brokenSide(dst) // ENOTCONN: it has been reset
+	}
+	return blocked
+}
+
+// notRead handles a read or fill that gave an errno.
+func (s *session) notRead(src side, errno syscall.Errno) verdict {
+	switch {
+	case errno == syscall.EAGAIN && s.ready[src]&broken == 0:
+		s.ready[src] &^= readable
+		return blocked
+	case errno == syscall.EINTR:
+		return blocked
+	}
+	return brokenSide(src)
+}
+
+// notWritten handles a write or flush that gave an errno.
+func (s *session) notWritten(dst side, errno syscall.Errno) verdict {
+	switch errno {
+	case syscall.EAGAIN:
+		s.ready[dst] &^= writable
+		return blocked
+	case syscall.EINTR:
+		return blocked
+	}
+	return brokenSide(dst)
+}
+
+// endOfFile notes that half d has read its last byte.
+func (s *session) endOfFile(d direction) {
+	if s.half[d^1].state == halfOpen {
+		s.firstEOF = metrics.ReasonClientEOF
+		if d == toClient {
+			s.firstEOF = metrics.ReasonBackendEOF
+		}
+	}
+	s.half[d].state = halfFlushing
+}
+
+// delivered counts n bytes that half d has moved.
+func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) {
+	if n == 0 {
+		return
+	}
+	s.half[d].bytes += uint64(n)
+	s.moved = a.tick
+	l, b := a.listeners[s.listener].cells, a.backends[s.backend].cells
+	if d == toBackend {
+		l.Received[path].Add(uint64(n))
+		b.Sent.Add(uint64(n))
+	} else {
+		l.Sent[path].Add(uint64(n))
+		b.Received.Add(uint64(n))
+	}
+}
+
+// adapt chooses how the half goes on after it has read n bytes at once.
+func (a *Acceptor) adapt(s *session, h *half, n int) {
+	switch a.listeners[s.listener].Relay {
+	case RelayCopy:
+		return
+	case RelaySplice:
+		h.splicing = true
+		return
+	}
+	forOther, enough := n >= streamSize, uint8(streamReads)
+	if h.splicing {
+		forOther, enough = n < trickleSize, trickleReads
+	}
+	if !forOther {
+		h.streak = 0
+		return
+	}
+	if h.streak++; h.streak >= enough {
+		h.splicing, h.streak = !h.splicing, 0
+	}
+}

@@ -1,0 +1,149 @@
+package proxy
+
+import "sluice/metrics"
+
+// A session is one client connection and the backend connection it is given.
+//
+//	accepted             connected                        both halves done
+//	────────► dialing ────────────► relaying ───────────────────────────────► closed(reason)
+//	          │    ▲                   │                                         ▲
+//	          ▼    │ a descriptor or   └── reset, idle, cut, ... ────────────────┤
+//	          waiting  port came free                                            │
+//	          └───────────── refused, late, no backend, client gone ─────────────┘
+//
+//	each half while relaying:  open ──EOF──► flushing ──all delivered──► done (the peer is told by SHUT_WR)
+//
+// fd[client] is valid from dialing on, fd[backend] in dialing and relaying. Only
+// setState moves a session, only close ends it.
+//
+// It holds no pointer: thousands of them lie in the slab, and the garbage
+// collector does not look inside. Both tick fields count wheel ticks.
+type session struct {
+	gen         uint32 // counts the uses of this slot; an event of an older use is stale
+	state       state
+	queued      bool // on the run list
+	tried       uint64
+	tries       uint8
+	firstEOF    metrics.Reason       // whose FIN came first; valid once a half is not open
+	listener    uint16               // index in Acceptor.listeners
+	backend     uint32               // index in Acceptor.backends; valid if picked
+	picked      bool                 // counted as active on that backend
+	halfCounted bool                 // counted as half-closed
+	lastError   metrics.ConnectError // of the last failed try
+	ready       [2]readiness         // by side
+	fd          [2]int32             // by side
+	half        [2]half              // by direction
+	opened      int64                // clock at accept, nanoseconds
+	dialed      int64                // clock at the last connect
+	moved       uint32               // tick of the last byte or state
+	until       uint32               // tick at which dialing or waiting ends
+	maxTick     uint32               // tick at which max_duration ends; 0 = never
+	timer       link
+	nextRun     int32 // run list; also the free list
+}
+
+type state uint8
+
+const (
+	stateFree state = iota
+	stateDialing
+	stateWaiting // for a descriptor or a source port, see Acceptor.park
+	stateRelaying
+)
+
+// side names one of the two connections, direction one of the two halves. The
+// values match on purpose: half d reads from side d and writes to side d^1.
+type (
+	side      = int
+	direction = int
+)
+
+const (
+	client  side = 0
+	backend side = 1
+
+	toBackend direction = 0
+	toClient  direction = 1
+)
+
+// half is one direction of a session.
+//
+// Invariant: held bytes lie in the pipe if pipe is set, else in the spill; with
+// nothing held neither is set. So an idle half owns nothing.
+type half struct {
+	bytes    uint64 // delivered
+	held     int32  // read and not yet delivered
+	pipe     int32  // index in the acceptor's pipes plus one
+	spill    int32  // index in the acceptor's spills plus one
+	state    halfState
+	splicing bool
+	streak   uint8 // reads in a row that speak for the other way of moving
+	heard    bool  // a byte or the EOF came from the source
+}
+
+type halfState uint8
+
+const (
+	halfOpen halfState = iota
+	halfFlushing
+	halfDone
+)
+
+// readiness is what epoll has told of one connection. The watch is edge-triggered,
+// so a bit stays until a system call returns EAGAIN.
+//
+//	EPOLLIN     readable
+//	EPOLLOUT    writable
+//	EPOLLRDHUP  eof: its FIN is here, perhaps behind data. A short read does not mean empty any more: read on to 0
+//	EPOLLHUP    both directions are shut; so eof, and calls on it will not block
+//	EPOLLERR    broken: data may still be read before the error comes out, nothing can be written
+//
+// IN, OUT, RDHUP and HUP come in any combination; the bits simply add up.
+type readiness uint8
+
+const (
+	readable readiness = 1 << iota
+	writable
+	eof
+	hup
+	broken
+)
+
+// The epoll bits, as in uapi/linux/eventpoll.h.
+const (
+	epollIn    = 0x1
+	epollOut   = 0x4
+	epollErr   = 0x8
+	epollHup   = 0x10
+	epollRdhup = 0x2000
+	epollET    = 1 << 31
+)
+
+func readinessOf(events uint32) (r readiness) {
+	if events&epollIn != 0 {
+		r |= readable
+	}
+	if events&epollOut != 0 {
+		r |= writable
+	}
+	if events&epollRdhup != 0 {
+		r |= readable | eof
+	}
+	if events&epollHup != 0 {
+		r |= readable | writable | eof | hup
+	}
+	if events&epollErr != 0 {
+		r |= readable | writable | broken
+	}
+	return r
+}
+
+// done says that both halves have ended as they should.
+func (s *session) done() bool {
+	return s.half[toBackend].state == halfDone && s.half[toClient].state == halfDone
+}
+
+// halfClosed says that one half is done and the other goes on.
+func (s *session) halfClosed() bool {
+	return (s.half[toBackend].state == halfDone) != (s.half[toClient].state == halfDone)
+}

@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sys is the outside world of one acceptor: every system call it makes, so that
+// a test can put a failing one in its place. An errno of 0 is success.
+//
+// All but wait go through RawSyscall: the descriptors are non-blocking, the calls
+// short, and the scheduler need not hear of them.
+type sys struct {
+	accept    func(fd int) (int, syscall.Errno)
+	socket    func(family int) (int, syscall.Errno)
+	bind      func(fd int, a netip.Addr) syscall.Errno
+	connect   func(fd int, a netip.AddrPort) syscall.Errno
+	sockError func(fd int) syscall.Errno
+	localAddr func(fd int) netip.AddrPort // the zero one when there is none
+	read      func(fd int, p []byte) (int, syscall.Errno)
+	write     func(fd int, p []byte) (int, syscall.Errno)
+	splice    func(from, to, n int) (int, syscall.Errno)
+	shutdown  func(fd int) syscall.Errno // the sending side
+	unsent    func(fd int) (int, syscall.Errno)
+	close     func(fd int) syscall.Errno
+	reset     func(fd int) syscall.Errno // close with a RST
+	pipe      func(size int) (r, w, capacity int, errno syscall.Errno)
+	watch     func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno
+	unwatch   func(epoll, fd int) syscall.Errno
+	poll      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // keeps the scheduler's P
+	wait      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // gives it up: for long waits
+}
+
+func linux() sys {
+	return sys{
+		accept: func(fd int) (int, syscall.Errno) {
+			n, _, e := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+			return int(n), e
+		},
+		socket:  sysSocket,
+		bind:    sysBind,
+		connect: sysConnect,
+		sockError: func(fd int) syscall.Errno {
+			v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			if err != nil {
+				return err.(syscall.Errno)
+			}
+			return syscall.Errno(v)
+		},
+		localAddr: sysLocalAddr,
+		read: func(fd int, p []byte) (int, syscall.Errno) {
+			n, _, e := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+			return int(n), e
+		},
+		write: func(fd int, p []byte) (int, syscall.Errno) {
+			// sendto rather than write: MSG_NOSIGNAL, so that SIGPIPE never comes.
+			n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+			return int(n), e
+		},
+		splice: func(from, to, n int) (int, syscall.Errno) {
+			// No SPLICE_F_MORE: it corks the last segment for 200 ms.
+			r, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK)
+			return int(r), e
+		},
+		shutdown: func(fd int) syscall.Errno {
+			_, _, e := syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+			return e
+		},
+		unsent: func(fd int) (int, syscall.Errno) {
+			n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+			if err != nil {
+				return 0, err.(syscall.Errno)
+			}
+			return n, 0
+		},
+		close: sysClose,
+		reset: func(fd int) syscall.Errno {
+			// Linger for zero seconds: what close(2) then sends is a RST.
+			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			return sysClose(fd)
+		},
+		pipe: sysPipe,
+		watch: func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno {
+			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
+			return e
+		},
+		unwatch: func(epoll, fd int) syscall.Errno {
+			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0)
+			return e
+		},
+		poll: func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) {
+			n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(evs))), uintptr(len(evs)), uintptr(ms), 0, 0)
+			return int(n), e
+		},
+		wait: func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) {
+			n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(evs))), uintptr(len(evs)), uintptr(ms), 0, 0)
+			return int(n), e
+		},
+	}
+}
+
+func sysClose(fd int) syscall.Errno {
+	_, _, e := syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	return e
+}
+
+// sysSocket makes a backend socket with Nagle's algorithm off: sluice writes what
+// it was given as soon as it was given it, and must not wait for an ACK.
+func sysSocket(family int) (int, syscall.Errno) {
+	fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if e != 0 {
+		return -1, e
+	}
+	on := int32(1)
+	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, uintptr(unsafe.Pointer(&on)), 4, 0)
+	return int(fd), 0
+}
+
+// sysBind gives fd a source address and leaves the port to connect(2), which then
+// needs it to be free towards one destination only (IP_BIND_ADDRESS_NO_PORT).
+func sysBind(fd int, a netip.Addr) syscall.Errno {
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return err.(syscall.Errno)
+	}
+	var sa sockaddr
+	_, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), sa.set(netip.AddrPortFrom(a, 0)))
+	return e
+}
+
+func sysConnect(fd int, a netip.AddrPort) syscall.Errno {
+	var sa sockaddr
+	n := sa.set(a)
+	_, _, e := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), n)
+	return e
+}
+
+// sockaddr is room for either family's address as the kernel wants it.
+type sockaddr unix.RawSockaddrInet6
+
+// set writes a into sa and returns its length.
+func (sa *sockaddr) set(a netip.AddrPort) uintptr {
+	port := a.Port()<<8 | a.Port()>>8 // network order; both supported machines are little-endian
+	if ip := a.Addr().Unmap(); ip.Is4() {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		*v4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: ip.As4()}
+		return unix.SizeofSockaddrInet4
+	}
+	*sa = sockaddr{Family: unix.AF_INET6, Port: port, Addr: a.Addr().As16()}
+	return unix.SizeofSockaddrInet6
+}
+
+func sysLocalAddr(fd int) netip.AddrPort {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// familyOf is the socket family that reaches a.
+func familyOf(a netip.AddrPort) int {
+	if a.Addr().Unmap().Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// sysPipe makes a pipe of size bytes, or of as many as this user may have: above
+// fs.pipe-user-pages-soft the kernel gives two pages and refuses to grow them.
+func sysPipe(size int) (r, w, capacity int, errno syscall.Errno) {
+	var p [2]int32
+	_, _, e := syscall.RawSyscall(unix.SYS_PIPE2, uintptr(unsafe.Pointer(&p)), unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if e != 0 {
+		return -1, -1, 0, e
+	}
+	n, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p[0]), unix.F_SETPIPE_SZ, uintptr(size))
+	if e != 0 {
+		n, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p[0]), unix.F_GETPIPE_SZ, 0)
+	}
+	return int(p[0]), int(p[1]), int(n), e
+}
