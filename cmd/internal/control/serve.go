@@ -1,0 +1,296 @@
+// Package control is the control plane: ordinary Go that may sleep and allocate. It
+// starts a service, keeps it true to its configuration, and ends it.
+//
+//	Config ─► Serve ─► listener.Group per listener ─────────► descriptors ─┐
+//	             │  └► metrics.Board ──────────────────────► cells ────────┤
+//	             │  └► planOf(resolver) ───────────────────► Plan ─────────┤
+//	             │                                                         ▼
+//	             │                                     host: acceptors (threads, or worker processes)
+//	             ├─ signals ─► drain ─────────────────────────────────────►│
+//	             ├─ resolver ─► new Plan ─────────────────────────────────►│
+//	             └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host ◄────────┘
+//
+// It owns every listening socket: acceptors are given descriptors, never accept by
+// their own leave, and close none.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"sluice/cmd/internal/admin"
+	"sluice/cmd/internal/config"
+	"sluice/listener"
+	"sluice/metrics"
+	"sluice/proxy"
+)
+
+// Options is what Serve is given.
+type Options struct {
+	Config  config.Config
+	Path    string // of the configuration file; "" = from flags
+	SHA256  string // of the file, the first 12 hex digits
+	Version string
+	Log     *slog.Logger
+	Signals <-chan os.Signal        // the first drains, the second ends at once
+	Started func(Addresses, Finder) // called once the service is live; may be nil
+}
+
+// Addresses are where a service can be reached, with the ports that were chosen.
+type Addresses struct {
+	Listeners map[string]string
+	Admin     string // "" = off
+}
+
+// Finder tells which acceptor holds the session that reaches its backend from a
+// source address.
+type Finder func(source netip.AddrPort) (acceptor int, ok bool)
+
+// ErrCut is returned when sessions were still running at the end of drain_timeout.
+var ErrCut = errors.New("sessions were cut at the end of the drain timeout")
+
+// service is one running Serve.
+type service struct {
+	Options
+	groups   []*listener.Group // in the order of the Config's listeners
+	board    *metrics.Board
+	window   metrics.Window
+	resolver *resolver
+	plan     atomic.Pointer[proxy.Plan]
+	host     host
+	started  time.Time
+	ready    atomic.Bool
+	draining atomic.Bool
+	closed   atomic.Bool // the groups are closed
+}
+
+// Serve runs a service until a signal has ended it. It returns nil after a clean
+// drain and ErrCut after one that had to cut sessions.
+func Serve(o Options) error {
+	s := &service{Options: o, started: time.Now()}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	// Everything that can fail comes first: a start that fails has taken no connection.
+	nofile, err := raiseNoFile()
+	if err != nil {
+		return err
+	}
+	defer s.closeGroups()
+	if err := s.openGroups(); err != nil {
+		return err
+	}
+	if s.board, err = metrics.NewBoard(); err != nil {
+		return err
+	}
+	defer s.board.Close()
+	s.resolver = newResolver(o.Config, o.Log)
+	s.resolver.refresh(ctx, s.started)
+	s.plan.Store(planOf(o.Config, 1, s.resolver.addrs))
+	if err := s.reserveCells(); err != nil {
+		return err
+	}
+	notices := make(chan proxy.Notice, 64)
+	defer close(notices)
+	go logNotices(o.Log, notices)
+	if s.host, err = s.newHost(s.acceptorOptions(notices, nofile)); err != nil {
+		return err
+	}
+	adminAddr, stopAdmin, err := s.startAdmin()
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
+
+	// The service is live after these two: the kernel completes handshakes.
+	if err := s.host.start(); err != nil {
+		return err
+	}
+	for _, g := range s.groups {
+		if err := g.Listen(); err != nil {
+			s.host.close()
+			return err
+		}
+	}
+	s.ready.Store(true)
+	s.announce(adminAddr)
+	s.attend(ctx)
+	return s.drain()
+}
+
+func (s *service) drain() error {
+	s.ready.Store(false)
+	s.draining.Store(true)
+	d := drainage{
+		host: s.host, groups: s.groups, timeout: s.Config.Limits.DrainTimeout, signals: s.Signals, log: s.Log,
+		sessions: func() (n int64) {
+			for _, c := range s.board.Acceptors() {
+				n += c.Sessions.Load()
+			}
+			return n
+		},
+		accepted: func() (n uint64) {
+			for _, c := range s.board.Listeners() {
+				n += c.Accepted.Load()
+			}
+			return n
+		},
+	}
+	if !d.run() {
+		return ErrCut
+	}
+	return nil
+}
+
+func (s *service) openGroups() error {
+	for _, l := range s.Config.Listeners {
+		g, err := listener.Open(listener.Options{
+			Address: l.Bind, Count: s.Config.Acceptors.Number(), Backlog: l.Backlog,
+			IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share, KeepAlive: l.Keepalive,
+		})
+		if err != nil {
+			return fmt.Errorf("listener %q: %w", l.Name, err)
+		}
+		s.groups = append(s.groups, g)
+		for _, note := range g.Notes() {
+			s.Log.Warn(note, "listener", l.Name)
+		}
+	}
+	return nil
+}
+
+func (s *service) closeGroups() {
+	if s.closed.Swap(true) {
+		return
+	}
+	for _, g := range s.groups {
+		g.Close()
+	}
+}
+
+// reserveCells gives every series its place on the board, so that all are present
+// from the start and workers find them.
+func (s *service) reserveCells() error {
+	plan := s.plan.Load()
+	for i := range s.Config.Acceptors.Number() {
+		if _, err := s.board.Acceptor(i); err != nil {
+			return err
+		}
+		for _, l := range plan.Listeners {
+			if _, err := s.board.Listener(l.Name, i); err != nil {
+				return err
+			}
+		}
+		for _, p := range plan.Pools {
+			if _, err := s.board.Pool(p.Name, i); err != nil {
+				return err
+			}
+			for _, b := range p.Backends {
+				if _, err := s.board.Backend(p.Name, b.Name, i); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// acceptorOptions describes every acceptor of the service.
+func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) []proxy.Options {
+	n := s.Config.Acceptors.Number()
+	options := make([]proxy.Options, n)
+	for i := range options {
+		options[i] = proxy.Options{
+			ID: i, Acceptors: n, Board: s.board, Plan: s.plan.Load(), Notices: notices,
+			// An eighth of the descriptors for pipes, two each: the rest is for sessions.
+			MaxPipes: max(int(nofile)/16/n, 4),
+		}
+		for _, g := range s.groups {
+			options[i].Sockets = append(options[i].Sockets, g.FD(i))
+		}
+	}
+	return options
+}
+
+func (s *service) newHost(options []proxy.Options) (host, error) {
+	if s.Config.Acceptors.Mode == config.ModeProcess {
+		return newSupervisor(s.Log, s.board, options, s.Config.Limits.DrainTimeout), nil
+	}
+	return newThreads(options)
+}
+
+func (s *service) startAdmin() (addr string, stop func(), err error) {
+	if s.Config.Admin.Listen == "" {
+		return "", func() {}, nil
+	}
+	ln, err := net.Listen("tcp", s.Config.Admin.Listen)
+	if err != nil {
+		return "", nil, fmt.Errorf("admin: %w", err)
+	}
+	srv := admin.New(s.snapshot, s.Log)
+	go srv.Serve(ln)
+	return ln.Addr().String(), func() { srv.Close() }, nil
+}
+
+func (s *service) announce(adminAddr string) {
+	addrs := Addresses{Listeners: map[string]string{}, Admin: adminAddr}
+	for i, l := range s.Config.Listeners {
+		addr := s.groups[i].Addr().String()
+		addrs.Listeners[l.Name] = addr
+		s.Log.Info("listening", "listener", l.Name, "address", addr, "pool", l.Pool,
+			"acceptors", s.Config.Acceptors.Number(), "backlog", s.groups[i].Backlog())
+	}
+	s.Log.Info("ready", "version", s.Version, "mode", s.Config.Acceptors.Mode, "admin", adminAddr)
+	if s.Started != nil {
+		s.Started(addrs, s.host.find)
+	}
+}
+
+// sampleEvery is how often the window of accepts is fed.
+const sampleEvery = time.Second
+
+// attend looks after a live service until the first signal.
+func (s *service) attend(ctx context.Context) {
+	sample := time.NewTicker(sampleEvery)
+	defer sample.Stop()
+	resolve := time.NewTimer(0)
+	defer resolve.Stop()
+	if due, ok := s.resolver.next(); ok {
+		resolve.Reset(time.Until(due))
+	} else {
+		resolve.Stop()
+	}
+	for {
+		select {
+		case sig := <-s.Signals:
+			s.Log.Info("draining", "signal", fmt.Sprint(sig), "timeout", s.Config.Limits.DrainTimeout.String())
+			return
+		case now := <-sample.C:
+			s.window.Sample(s.board, now)
+		case now := <-resolve.C:
+			if s.resolver.refresh(ctx, now) {
+				s.publish()
+			}
+			due, _ := s.resolver.next()
+			resolve.Reset(time.Until(due))
+		}
+	}
+}
+
+// publish makes a new Plan of what is known now and puts it in force.
+func (s *service) publish() {
+	plan := planOf(s.Config, s.plan.Load().Generation+1, s.resolver.addrs)
+	if err := s.host.apply(plan); err != nil {
+		s.Log.Error("plan not applied", "generation", plan.Generation, "error", err)
+		return
+	}
+	s.plan.Store(plan)
+	s.Log.Info("backend addresses changed", "generation", plan.Generation)
+}

@@ -1,0 +1,84 @@
+// Command sluice is a Layer-4 TCP reverse proxy: several acceptors share each
+// listening port through SO_REUSEPORT and splice their clients to backends.
+//
+//	main ─► the table of commands ─► run    ─► config ─► control.Serve
+//	                                 demo   ─► two backends of its own ─► control.Serve
+//	                                 check  ─► config, and what would run
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// env is the outside world of a command.
+type env struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	signals        <-chan os.Signal
+}
+
+// command is one row of the table. Nouns show, verbs change.
+type command struct {
+	name, args, help string
+	run              func(e env, args []string) int // returns the exit status
+}
+
+// Exit statuses, as the README promises them.
+const (
+	exitOK    = 0
+	exitFault = 1 // bad configuration, a failed start, or a drain that had to cut sessions
+	exitUsage = 2 // the command line itself
+)
+
+func commands() []command {
+	return []command{
+		{"demo", "", "two backends, four acceptors on one port, and what to try", demo},
+		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
+		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
+		{"version", "", "the version of this binary", version},
+	}
+}
+
+func main() {
+	// A broken connection is an errno here, never a signal.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	os.Exit(dispatch(env{os.Stdout, os.Stderr, os.Getenv, signals}, os.Args[1:]))
+}
+
+// dispatch runs the command that args name.
+func dispatch(e env, args []string) int {
+	if len(args) == 0 {
+		usage(e.stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		usage(e.stdout)
+		return exitOK
+	}
+	if args[0] == "worker" { // not for people: a supervisor starts it with its descriptors
+		return work(e)
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(e, args[1:])
+		}
+	}
+	fmt.Fprintf(e.stderr, "sluice: unknown command %q\n\n", args[0])
+	usage(e.stderr)
+	return exitUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "sluice is a Layer-4 TCP reverse proxy with exact accept balance.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  sluice %-8s %s\n", c.name, c.help)
+	}
+	fmt.Fprint(w, "\nsluice COMMAND -h tells what a command takes.\n")
+}

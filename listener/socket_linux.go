@@ -1,0 +1,129 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bound returns a socket with every option set and bound to addr, not listening.
+func bound(o Options, addr netip.AddrPort, reusePort bool) (_ int, err error) {
+	domain := unix.AF_INET
+	if addr.Addr().Is6() {
+		domain = unix.AF_INET6
+	}
+	protocol := unix.IPPROTO_TCP
+	if o.MPTCP {
+		protocol = unix.IPPROTO_MPTCP
+	}
+	fd, err := o.socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	for _, opt := range options(o, addr, reusePort) {
+		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
+			return -1, fmt.Errorf("set %s: %w", opt.text, err)
+		}
+	}
+	sa, err := sockaddr(addr)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return -1, fmt.Errorf("bind %s: %w", addr, err)
+	}
+	return fd, nil
+}
+
+type option struct {
+	level, name, value int
+	text               string
+}
+
+// options are all that is set on a listening socket. Accepted sockets inherit
+// the TCP ones, which saves each of them the system calls.
+func options(o Options, addr netip.AddrPort, reusePort bool) []option {
+	set := []option{
+		// A restart must not wait for the TIME_WAIT sockets of the last run.
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, "SO_REUSEADDR"},
+		// A relay must not hold back a small write that its peer made on purpose.
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "TCP_NODELAY"},
+	}
+	if reusePort {
+		set = append(set, option{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"})
+	}
+	if addr.Addr().Is6() {
+		// Said outright, because net.ipv6.bindv6only changes the default.
+		only := boolInt(o.IPv6Only || !addr.Addr().IsUnspecified())
+		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only, "IPV6_V6ONLY"})
+	}
+	if o.KeepAlive > 0 {
+		// Silent for d, then three probes d/3 apart: dead after 2d. The kernel counts in seconds.
+		set = append(set,
+			option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
+			option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepSeconds(o.KeepAlive), "TCP_KEEPIDLE"},
+			option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepSeconds(o.KeepAlive / 3), "TCP_KEEPINTVL"},
+			option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3, "TCP_KEEPCNT"})
+	}
+	return set
+}
+
+// keepSeconds rounds up and keeps within the kernel's bounds, 1 to 32767.
+func keepSeconds(d time.Duration) int {
+	return int(min(max((d+time.Second-1)/time.Second, 1), 32767))
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func sockaddr(addr netip.AddrPort) (unix.Sockaddr, error) {
+	ip := addr.Addr()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+	if ip.Zone() != "" {
+		ifi, err := net.InterfaceByName(ip.Zone())
+		if err != nil {
+			return nil, fmt.Errorf("zone %q: %w", ip.Zone(), err)
+		}
+		sa.ZoneId = uint32(ifi.Index)
+	}
+	return sa, nil
+}
+
+// localAddr is the address that a TCP socket is bound to.
+func localAddr(fd int) (netip.AddrPort, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("getsockname: %w", err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(sa.Addr)
+		if sa.ZoneId != 0 {
+			ifi, err := net.InterfaceByIndex(int(sa.ZoneId))
+			if err != nil {
+				return netip.AddrPort{}, fmt.Errorf("zone %d: %w", sa.ZoneId, err)
+			}
+			ip = ip.WithZone(ifi.Name)
+		}
+		return netip.AddrPortFrom(ip, uint16(sa.Port)), nil
+	}
+	return netip.AddrPort{}, errors.New("not an IP socket")
+}
