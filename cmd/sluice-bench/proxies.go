@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// proxy is one of those that are compared. A new one joins by an entry in proxies.
+type proxy struct {
+	name  string
+	about string
+	flag  string // the command-line flag that gives its path, "" for what is built in
+	peer  bool   // ratios are taken to the best of the peers
+	files int    // descriptors that a session takes
+	extra bool   // runs only in the cases that want it, or when named by -proxies
+
+	command func(s setting) program
+	config  func(s setting) string // contents of setting.config, nil: it needs none
+	version func(path string) string
+	spread  func(r *rig) (perAcceptor []int, err error) // sessions that each acceptor holds, nil: cannot be had
+	workers bool                                        // its acceptors are processes, which can be stopped one by one
+}
+
+// setting is what one run gives a proxy.
+type setting struct {
+	path      string // of the program
+	acceptors int
+	front     netip.AddrPort // where it listens
+	back      netip.AddrPort // the backend
+	admin     netip.AddrPort // sluice's metrics; zero unless the case looks at them
+	files     int            // descriptors that a process may have, as far as they are used
+	config    string         // path of its configuration file, in a directory of its own
+}
+
+// direct is the row without a proxy: what the load generator and the backend can do by themselves.
+const direct = "direct"
+
+var proxies = []proxy{
+	{name: direct, about: "no proxy: the load generator talks to the backend"},
+	{
+		name: "sluice", about: "this repository", flag: "sluice", files: 2,
+		command: sluiceCommand(), version: sluiceVersion, spread: sluiceSpread,
+	},
+	{
+		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
+		command: sluiceCommand("--mode", "process"), version: sluiceVersion, spread: sluiceSpread,
+	},
+	{
+		name: "haproxy", about: "HAProxy, shards by-thread, splice-auto", flag: "haproxy", files: 2, peer: true,
+		command: func(s setting) program { return program{path: s.path, args: []string{"-db", "-f", s.config}} },
+		config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread,
+	},
+	{
+		name: "nginx", about: "nginx stream, reuseport", flag: "nginx", files: 2, peer: true, workers: true,
+		command: func(s setting) program {
+			return program{path: s.path, args: []string{"-e", "stderr", "-p", filepath.Dir(s.config), "-c", s.config}, gentle: true}
+		},
+		config: nginxConfig, version: func(path string) string { return firstMatch(`\d[^ \n]+`, path, "-v") }, spread: nginxSpread,
+	},
+	{
+		name: "go", about: "two goroutines with io.Copy for each session", files: 6, // two sockets, and a pipe for each half
+		command: func(s setting) program {
+			return program{path: s.path, args: []string{"_goproxy", s.front.String(), s.back.String()},
+				env: []string{"GOMAXPROCS=" + strconv.Itoa(s.acceptors)}}
+		},
+		version: func(string) string { return runtime.Version() },
+	},
+}
+
+func proxyNamed(name string) *proxy {
+	for i := range proxies {
+		if proxies[i].name == name {
+			return &proxies[i]
+		}
+	}
+	return nil
+}
+
+func sluiceCommand(more ...string) func(setting) program {
+	return func(s setting) program {
+		admin := ""
+		if s.admin.IsValid() {
+			admin = s.admin.String()
+		}
+		args := []string{"run", "--listen", s.front.String(), "--backend", s.back.String(),
+			"--acceptors", strconv.Itoa(s.acceptors), "--admin", admin, "--log-level", "error"}
+		return program{path: s.path, args: append(args, more...), gentle: true}
+	}
+}
+
+func sluiceVersion(path string) string { return firstMatch(`\S*\d\S*|\(devel\)`, path, "version") }
+
+// mostFiles is how many descriptors a proxy is configured for: enough for the 9,000 sessions of the largest case.
+const mostFiles = 20000
+
+// haproxyConfig: two descriptors for each of maxconn and of maxpipes, and some for the rest, make up its files.
+func haproxyConfig(s setting) string {
+	return fmt.Sprintf(`global
+    nbthread %d
+    maxconn %d
+    maxpipes 400
+    stats socket %s mode 600 level admin
+
+defaults
+    mode tcp
+    option splice-auto
+    timeout connect 5s
+    timeout client 10m
+    timeout server 10m
+
+listen bench
+    bind %v shards by-thread
+    server backend %v
+`, s.acceptors, (s.files-1400)/2, haproxySocket(s), s.front, s.back)
+}
+
+func haproxySocket(s setting) string { return filepath.Join(filepath.Dir(s.config), "stats") }
+
+// nginxConfig: worker_connections counts both sides of a session; a worker must be able to hold all sessions of a case.
+// Half-close is left as it comes, off.
+func nginxConfig(s setting) string {
+	module := ""
+	if path := nginxStreamModule(s.path); path != "" {
+		module = "load_module " + path + ";\n"
+	}
+	return fmt.Sprintf(`%sdaemon off;
+worker_processes %d;
+worker_rlimit_nofile %d;
+pid nginx.pid;
+error_log stderr error;
+
+events {
+    worker_connections %d;
+}
+
+stream {
+    access_log off;
+    server {
+        listen %v reuseport;
+        proxy_pass %v;
+    }
+}
+`, module, s.acceptors, s.files, s.files-1000, s.front, s.back)
+}
+
+// nginxStreamModule returns the path of the stream module, "" where it is compiled in.
+func nginxStreamModule(nginx string) string {
+	out, err := exec.Command(nginx, "-V").CombinedOutput()
+	dir := regexp.MustCompile(`--modules-path=(\S+)`).FindSubmatch(out)
+	if err != nil || dir == nil || !strings.Contains(string(out), "--with-stream=dynamic") {
+		return ""
+	}
+	return filepath.Join(string(dir[1]), "ngx_stream_module.so")
+}
