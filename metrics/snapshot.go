@@ -77,6 +77,7 @@ type BackendStats struct {
 // AcceptorStats is an acceptor with its figures over all listeners.
 type AcceptorStats struct {
 	Acceptor
+	Health
 	Sessions      int64  `json:"sessions"`
 	Accepting     bool   `json:"accepting"`
 	Turns         uint64 `json:"turns"`
@@ -227,7 +228,7 @@ func (be *BackendStats) add(c *BackendCells) {
 func (s *Snapshot) readAcceptors(b *Board, t Topology) {
 	byNumber := map[int]*AcceptorStats{}
 	for i, a := range t.Acceptors {
-		s.Acceptors[i].Acceptor = a
+		s.Acceptors[i].Acceptor, s.Acceptors[i].Health = a, t.Health[a.Number]
 		byNumber[a.Number] = &s.Acceptors[i]
 	}
 	for series, c := range b.Acceptors() {

@@ -10,6 +10,7 @@ type Topology struct {
 	Listeners []Listener
 	Pools     []Pool
 	Acceptors []Acceptor
+	Health    map[int]Health // by acceptor; one that is not in it is well
 	Workers   []Worker
 	Netns     *Netns // nil = could not be read
 }
@@ -78,6 +79,12 @@ type Backend struct {
 type Acceptor struct {
 	Number int `json:"acceptor"`
 	Worker int `json:"worker"` // 0 in goroutine mode
+}
+
+// Health is the control plane's verdict on an acceptor.
+type Health struct {
+	Hung  bool   `json:"hung"`  // it does not turn; a sibling serves what waits for it
+	Hangs uint64 `json:"hangs"` // times that was so
 }
 
 // Worker is a process that hosts acceptors; in goroutine mode the only one.

@@ -1,0 +1,61 @@
+package metrics
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var descText = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "([^"]+)",.* variableLabels: \{(.*)\}\}$`)
+
+// The README's table of metrics has one row for each family, with its labels and its
+// help, and names no other.
+func TestReadmeNamesEveryMetric(t *testing.T) {
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(b)
+	known := map[string]bool{}
+	for _, d := range catalog {
+		m := descText.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("not understood: %s", d)
+		}
+		known[m[1]] = true
+		row := fmt.Sprintf("| `%s` | %s | %s |\n", m[1], strings.ReplaceAll(m[3], ",", ", "), m[2])
+		if !strings.Contains(readme, row) {
+			t.Errorf("README.md lacks the row\n%s", row)
+		}
+	}
+	for _, name := range regexp.MustCompile(`\bsluice_[a-z0-9_]+`).FindAllString(readme, -1) {
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			name = strings.TrimSuffix(name, suffix)
+		}
+		if !known[name] {
+			t.Errorf("README.md names %s, which does not exist", name)
+		}
+	}
+}
+
+// So do its tables of close reasons and of the other words that are labels.
+func TestReadmeNamesEveryReason(t *testing.T) {
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range reasonNames {
+		if !strings.Contains(string(b), "\n| `"+word+"` | ") {
+			t.Errorf("README.md has no row for close reason %s", word)
+		}
+	}
+	for _, words := range [][]string{rejectNames[:], acceptErrorNames[:], connectErrorNames[:], pathNames[:]} {
+		for _, word := range words {
+			if !strings.Contains(string(b), "`"+word+"`") {
+				t.Errorf("README.md does not name the label value %s", word)
+			}
+		}
+	}
+}
