@@ -9,8 +9,8 @@ import (
 
 // Adopt makes a Group of listening sockets that another process opened: a
 // worker's one or a successor's all, in group order. They must be live members
-// of one group. The group owns the descriptors from then on; after an error the
-// caller still does.
+// of one group, so Listen has no part in this. The group owns the descriptors
+// from then on; after an error the caller still does.
 func Adopt(fds []int) (*Group, error) {
 	if len(fds) == 0 {
 		return nil, errors.New("adopt: no sockets")

@@ -126,7 +126,11 @@ func heldByOthers(err error) error {
 // is the order of its listen(2). After an error, Close the group.
 func (g *Group) Listen() error {
 	// The group is live after this call.
-	if err := g.listenFirst(); err != nil {
+	err := g.listenFirst()
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("listen %s: %w: another process began to serve there after Open", g.addr, err)
+	}
+	if err != nil {
 		return fmt.Errorf("listen %s: %w", g.addr, err)
 	}
 	for i, fd := range g.fds[1:] {

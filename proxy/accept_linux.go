@@ -11,55 +11,83 @@ const (
 	// acceptBudget connections a turn and listener: HAProxy measured 4 to be better
 	// than 64 at every number of threads (its commit 66161326f).
 	acceptBudget = 4
+	// waitSample is of how many connections one is asked how long it waited in the
+	// queue; a rescued one is always asked.
+	waitSample = 8
 	// A lack of descriptors or memory makes accepting pause, 10 ms doubling to 1 s.
 	minPause = 10 * time.Millisecond
 	maxPause = time.Second
 )
 
-// watchListener asks epoll to tell of waiting connections, level-triggered: what is
-// left in the queue is told again.
-func (a *Acceptor) watchListener(i int) {
-	l := &a.listeners[i]
-	if l.accepting || a.stopped {
+// watchSockets asks epoll to tell of connections that wait for acceptor of,
+// level-triggered: what is left in a queue is told again.
+func (a *Acceptor) watchSockets(of int) {
+	if a.stopped || a.paused {
 		return
 	}
-	errno := a.sys.watch(a.epoll, l.fd, &syscall.EpollEvent{Events: epollIn, Fd: int32(i), Pad: padListener})
-	l.accepting = errno == 0 || errno == syscall.EEXIST
-}
-
-func (a *Acceptor) unwatchListener(i int) {
-	l := &a.listeners[i]
-	if l.accepting {
-		a.sys.unwatch(a.epoll, l.fd)
-		l.accepting, l.ready = false, false
+	for i, l := range a.listeners {
+		errno := a.sys.watch(a.epoll, l.Sockets[of], &syscall.EpollEvent{Events: epollIn, Fd: int32(of<<16 | i), Pad: padListener})
+		if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
+			a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
+			return
+		}
+	}
+	if a.mail.Receive != nil {
+		a.sys.watch(a.epoll, a.mail.Receive[of], &syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
 	}
 }
 
-// acceptReady takes new connections from the listeners that epoll named.
+func (a *Acceptor) unwatchSockets(of int) {
+	for _, l := range a.listeners {
+		a.sys.unwatch(a.epoll, l.Sockets[of])
+	}
+	if a.mail.Receive != nil {
+		a.sys.unwatch(a.epoll, a.mail.Receive[of])
+	}
+}
+
+// acceptReady takes new connections from the queues that epoll named.
 func (a *Acceptor) acceptReady() {
 	if a.paused && a.now >= a.resumeAt {
 		a.paused = false
-		for i := range a.listeners {
-			a.watchListener(i)
+		a.open(!a.stopped)
+		for _, of := range a.serving {
+			a.watchSockets(of)
 		}
 	}
-	for i := range a.listeners {
-		if !a.listeners[i].ready {
-			continue
-		}
-		a.listeners[i].ready = false
-		for n := 0; n < acceptBudget && a.acceptFrom(i); n++ {
+	for _, r := range a.ready {
+		switch {
+		case a.paused || a.stopped:
+			return
+		case r.listener == mailbox:
+			a.receive(r.of)
+		default:
+			for n := 0; n < acceptBudget && !a.paused && a.acceptFrom(r.listener, r.of); n++ {
+			}
 		}
 	}
 }
 
-// acceptFrom takes one connection from listener i's queue. It returns false when
-// there is nothing more to take now.
-func (a *Acceptor) acceptFrom(i int) bool {
+// acceptFrom takes one connection from the queue of listener i's socket that belongs
+// to acceptor of. It returns false when there is nothing more to take now.
+func (a *Acceptor) acceptFrom(i, of int) bool {
 	l := &a.listeners[i]
-	fd, errno := a.sys.accept(l.fd)
+	fd, errno := a.sys.accept(l.Sockets[of])
 	if errno == 0 {
-		a.admit(i, fd)
+		l.cells.Accepted.Add(1)
+		if of != a.id {
+			l.cells.Rescued.Add(1)
+		}
+		if a.leaving {
+			_ = a.restore(fd) // it fails only where quiescing did
+		}
+		if a.accepted++; a.accepted%waitSample == 0 || of != a.id {
+			l.cells.Wait.Observe(a.sys.age(fd))
+		}
+		if to := a.lighter(l); to < 0 || !a.passOn(i, to, fd) {
+			a.countHeld(l, of)
+			a.admit(i, fd)
+		}
 		return true
 	}
 	if errno == syscall.EAGAIN {
@@ -77,9 +105,9 @@ func (a *Acceptor) acceptFrom(i int) bool {
 	if lack {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 	}
-	// Whatever else it is, it took a broken connection off the queue (accept(2) passes
-	// on errors of the new socket) or will be told again.
-	return !lack && class != metrics.AcceptOther
+	// What is no lack took a broken connection off the queue: accept(2) passes on errors
+	// of the new socket.
+	return !lack
 }
 
 // classifyAccept names a failed accept4; lack says that it will fail again until
@@ -99,7 +127,7 @@ func classifyAccept(errno syscall.Errno) (class metrics.AcceptError, lack bool) 
 	case syscall.EPERM:
 		return metrics.AcceptEPERM, false
 	}
-	return metrics.AcceptOther, false
+	return metrics.AcceptOther, true // such as EINVAL of a socket that listens no more
 }
 
 // pause stops accepting for a while; what waits stays in the queues. The operator
@@ -116,18 +144,33 @@ func (a *Acceptor) pause(n Notice) {
 	}
 	a.cells.Backoffs.Add(1)
 	a.paused, a.resumeAt = true, a.now+int64(a.pauseFor)
-	for i := range a.listeners {
-		a.unwatchListener(i)
+	a.open(false)
+	for _, of := range a.serving {
+		a.unwatchSockets(of)
+	}
+}
+
+// countHeld tells steering of a connection from acceptor of's queue that stays here.
+func (a *Acceptor) countHeld(l *listener, of int) {
+	switch {
+	case l.Rows == nil:
+	case l.Picked && of == a.id:
+		l.Rows[of].Accepted()
+	case l.Picked:
+		l.Rows[of].Lost()
+		l.Rows[a.id].Hold(1)
+	default:
+		l.Rows[a.id].Hold(1)
 	}
 }
 
 // admit makes a session of an accepted connection and starts its dial, or closes it
-// with a RST when a limit is reached.
+// with a RST when a limit is reached. The rows count it as held already.
 func (a *Acceptor) admit(i, fd int) {
 	l := &a.listeners[i]
-	l.cells.Accepted.Add(1)
 	if !a.takePlace(l) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
+		a.drop(l)
 		a.sys.reset(fd)
 		return
 	}
@@ -147,6 +190,13 @@ func (a *Acceptor) admit(i, fd int) {
 		return
 	}
 	a.dial(slot, s)
+}
+
+// drop tells steering that a connection is no longer held.
+func (a *Acceptor) drop(l *listener) {
+	if l.Rows != nil {
+		l.Rows[a.id].Hold(-1)
+	}
 }
 
 // takePlace counts a session in, unless a limit over all acceptors is reached.

@@ -20,10 +20,13 @@ type Options struct {
 	Acceptors int // of the whole service, over all processes
 	Board     *metrics.Board
 	Plan      *Plan
-	Sockets   []int       // its socket of each of the Plan's listeners; they stay the caller's
-	Notices   chan Notice // may be nil; a full channel loses the notice
-	MaxPipes  int         // most pipes at a time; each is two descriptors
-	Beat      time.Duration
+	Groups    []Group            // the sockets of each of the Plan's listeners
+	Mail      Mail               // needed where a Group hands off
+	Notices   chan Notice        // may be nil; a full channel loses the notice
+	MaxPipes  int                // most pipes at a time; each is two descriptors
+	Restore   func(fd int) error // undoes, on an accepted connection, what its listening socket was given before Leave
+	CPUs      []int              // run on these only; empty = on any
+	Beat      time.Duration      // an idle loop turns this often, to show that it can; 0 = never
 }
 
 // Acceptor is one event loop with its socket of every listener's group, and the
@@ -34,6 +37,8 @@ type Acceptor struct {
 	board     *metrics.Board
 	notices   chan Notice
 	beat      time.Duration
+	cpus      []int
+	restore   func(fd int) error
 	sys       sys
 	cells     *metrics.AcceptorCells
 
@@ -47,16 +52,23 @@ type Acceptor struct {
 	wakeFD  int
 	events  []syscall.EpollEvent
 	running bool
+	idle    bool // the last wait ended without an event
 
 	maxSessions int
 	listeners   []listener
 	pools       []pooled
 	backends    []backendSlot
-	siblings    []*metrics.AcceptorCells // of all acceptors, for max_sessions over all
+	siblings    []*metrics.AcceptorCells // of all acceptors
+	mail        Mail
+	rotation    int // where the search for a lighter acceptor starts
 
-	stopped  bool  // StopAccepting was called
-	paused   bool  // accepting waits for descriptors or memory
-	resumeAt int64 // clock at which it is tried again
+	leaving  bool // Leave was called
+	stopped  bool // StopAccepting was called
+	accepted uint64
+	serving  []int   // whose sockets it accepts from: its own, and hung siblings'
+	ready    []ready // which of these epoll told of in this turn
+	paused   bool    // accepting waits for descriptors or memory
+	resumeAt int64   // clock at which it is tried again
 	pauseFor time.Duration
 
 	slab   slab
@@ -67,7 +79,8 @@ type Acceptor struct {
 	buffer []byte
 	random *rand.Rand
 
-	// mu guards posted; hasPosted spares the loop the mutex.
+	// mu guards posted, and wakeFD against being closed under a wake; hasPosted spares
+	// the loop the mutex.
 	mu        sync.Mutex
 	posted    []func()
 	hasPosted atomic.Bool
@@ -86,13 +99,17 @@ const bufferSize = 64 << 10
 // connection that is accepted there.
 type listener struct {
 	Listener
-	fd        int
-	pool      int // index in pools
-	cells     *metrics.ListenerCells
-	all       []*metrics.ListenerCells // of every acceptor, for max_sessions
-	accepting bool                     // watched by epoll
-	ready     bool                     // epoll says that connections wait
+	Group
+	pool  int // index in pools
+	cells *metrics.ListenerCells
+	all   []*metrics.ListenerCells // of every acceptor, for max_sessions
 }
+
+// ready names a socket that epoll told of: the one of acceptor of, of a listener or
+// (listener = mailbox) for what is passed on.
+type ready struct{ of, listener int }
+
+const mailbox = -1
 
 // pooled is an acceptor's part of a pool.
 type pooled struct {
@@ -114,7 +131,8 @@ type backendSlot struct {
 // New makes an acceptor that accepts nothing yet. Run starts it.
 func New(o Options) (*Acceptor, error) {
 	a := &Acceptor{
-		id: o.ID, acceptors: o.Acceptors, board: o.Board, notices: o.Notices, beat: o.Beat, sys: linux(),
+		id: o.ID, acceptors: o.Acceptors, board: o.Board, notices: o.Notices, beat: o.Beat, cpus: o.CPUs, restore: o.Restore,
+		mail: o.Mail, serving: []int{o.ID}, sys: linux(),
 		events: make([]syscall.EpollEvent, maxEvents),
 		slab:   newSlab(), runs: newRunList(), buffer: make([]byte, bufferSize),
 		random: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(o.ID))),
@@ -132,18 +150,18 @@ func New(o Options) (*Acceptor, error) {
 	a.spills = spills{cells: a.cells}
 	a.startClock()
 	a.wheel = newWheel(&a.slab, a.tick)
-	if err := a.apply(o.Plan, o.Sockets); err != nil {
+	if err := a.apply(o.Plan, o.Groups); err != nil {
 		return nil, fmt.Errorf("acceptor %d: %w", o.ID, err)
 	}
-	if err := a.open(); err != nil {
+	if err := a.openLoop(); err != nil {
 		return nil, fmt.Errorf("acceptor %d: %w", o.ID, err)
 	}
 	return a, nil
 }
 
-// apply makes plan the one that new sessions follow; sockets is nil when the
+// apply makes plan the one that new sessions follow; groups is nil when the
 // listeners are the same as before.
-func (a *Acceptor) apply(plan *Plan, sockets []int) error {
+func (a *Acceptor) apply(plan *Plan, groups []Group) error {
 	var pools []pooled
 	index := map[string]int{}
 	for _, p := range plan.Pools {
@@ -182,10 +200,10 @@ func (a *Acceptor) apply(plan *Plan, sockets []int) error {
 		if !ok {
 			return fmt.Errorf("listener %q: unknown pool %q", l.Name, l.Pool)
 		}
-		if i < len(a.listeners) {
+		if groups == nil {
 			listeners[i] = a.listeners[i]
 		} else {
-			listeners[i].fd = sockets[i]
+			listeners[i].Group = groups[i]
 		}
 		listeners[i].Listener, listeners[i].pool = l, p
 		listeners[i].all = nil
@@ -225,17 +243,33 @@ func (a *Acceptor) Apply(plan *Plan) (err error) {
 	return err
 }
 
+// StartAccepting takes connections from now on. The sockets must be listening.
+func (a *Acceptor) StartAccepting() {
+	a.do(func() {
+		a.open(true)
+		a.watchSockets(a.id)
+	})
+}
+
+// Leave says that the listening sockets are about to be quiesced: what their
+// connections inherit of that is undone from now on.
+func (a *Acceptor) Leave() {
+	a.do(func() { a.leaving = true })
+}
+
 // StopAccepting empties the accept queues a last time and watches them no more.
 // It returns when that is done; the sockets may be closed then.
 func (a *Acceptor) StopAccepting() {
 	a.do(func() {
-		for i := range a.listeners {
-			for n := 0; n < maxBacklog && a.acceptFrom(i); n++ {
-			}
-			a.unwatchListener(i)
-		}
 		a.stopped = true
-		a.cells.Accepting.Store(0)
+		a.open(false)
+		for _, of := range a.serving {
+			for i := range a.listeners {
+				for n := 0; n < maxBacklog && a.acceptFrom(i, of); n++ {
+				}
+			}
+			a.unwatchSockets(of)
+		}
 	})
 }
 
@@ -272,15 +306,19 @@ func (a *Acceptor) Close() {
 	<-a.ended
 }
 
-// do runs f in the loop, between two turns, and waits for it. It returns false if
-// the loop has ended.
+// post has f run in the loop, between two turns.
+func (a *Acceptor) post(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.posted = append(a.posted, f)
+	a.hasPosted.Store(true)
+	a.wake()
+}
+
+// do posts f and waits until it has run. It returns false if the loop has ended.
 func (a *Acceptor) do(f func()) bool {
 	done := make(chan struct{})
-	a.mu.Lock()
-	a.posted = append(a.posted, func() { f(); close(done) })
-	a.hasPosted.Store(true)
-	a.mu.Unlock()
-	a.wake()
+	a.post(func() { f(); close(done) })
 	select {
 	case <-done:
 		return true

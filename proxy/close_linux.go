@@ -70,6 +70,7 @@ func (a *Acceptor) end(slot int32, s *session, reason metrics.Reason) {
 func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 	a.releaseHeld(&s.half[toBackend])
 	a.releaseHeld(&s.half[toClient])
+	a.drop(&a.listeners[s.listener])
 	l := a.listeners[s.listener].cells
 	if s.picked {
 		a.backends[s.backend].cells.Active.Add(-1)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,14 +22,16 @@ const (
 )
 
 // What an epoll event belongs to stands in its data: Fd holds slot*2+side and Pad
-// the session's generation, or Pad is one of these and Fd the listener's index.
+// the session's generation. Or Pad is one of these, and Fd an acceptor's number in
+// its upper half and the listener's index in its lower.
 const (
 	padListener = -1
-	padWake     = -2
+	padMail     = -2
+	padWake     = -3
 	genMask     = 1<<31 - 1
 )
 
-func (a *Acceptor) open() error {
+func (a *Acceptor) openLoop() error {
 	var err error
 	if a.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
@@ -47,25 +50,26 @@ func (a *Acceptor) open() error {
 func (a *Acceptor) closeLoop() {
 	a.pipes.release()
 	a.sys.close(a.epoll)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.sys.close(a.wakeFD)
+	a.wakeFD = -1 // its number may soon be a client's connection: a late wake must not write there
 }
 
-// wake ends a wait. An eventfd that is full has woken the loop already.
+// wake ends a wait; the caller holds mu. An eventfd that is full has woken the loop already.
 func (a *Acceptor) wake() {
 	one := [8]byte{1}
 	_, _ = unix.Write(a.wakeFD, one[:])
 }
 
-// Run is the loop. It keeps its thread and returns after Close.
+// Run is the loop. It keeps its thread and returns after Close. It accepts nothing
+// before StartAccepting.
 func (a *Acceptor) Run() {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the loop
 	defer close(a.ended)
+	a.pin()
 	a.cells.ThreadID.Store(int64(unix.Gettid()))
 	a.cells.PID.Store(int64(unix.Getpid()))
-	a.cells.Accepting.Store(1)
-	for i := range a.listeners {
-		a.watchListener(i)
-	}
 	a.running = true
 	for a.running {
 		a.turn()
@@ -75,9 +79,21 @@ func (a *Acceptor) Run() {
 			a.cut(slot, s, reasonOfClose)
 		}
 	}
+	a.open(false)
 	a.closeLoop()
-	a.cells.Accepting.Store(0)
 	a.cells.ThreadID.Store(0)
+}
+
+// pin keeps the loop's thread on its CPUs. Where the machine refuses, the metric says
+// "any".
+func (a *Acceptor) pin() {
+	var set unix.CPUSet
+	for _, cpu := range a.cpus {
+		set.Set(cpu)
+	}
+	if len(a.cpus) > 0 && unix.SchedSetaffinity(0, &set) == nil {
+		a.cells.CPU.Store(int64(a.cpus[0]) + 1)
+	}
 }
 
 // turn is one round of the loop, in the order that matters: first what running
@@ -85,8 +101,7 @@ func (a *Acceptor) Run() {
 func (a *Acceptor) turn() {
 	n := a.await()
 	a.readClock()
-	a.cells.Heartbeat.Store(a.now)
-	a.cells.Turns.Add(1)
+	a.ready = a.ready[:0]
 	for i := range n {
 		a.dispatch(&a.events[i])
 	}
@@ -99,6 +114,34 @@ func (a *Acceptor) turn() {
 	}
 	a.acceptReady()
 	a.runPosted()
+	a.show(n < len(a.events))
+}
+
+// show tells the others of this turn. Where epoll told all that it knew and a queue
+// was not in it, nothing waits there.
+func (a *Acceptor) show(toldAll bool) {
+	a.cells.Turns.Add(1)
+	a.cells.Heartbeat.Store(a.now)
+	for i := range a.listeners {
+		if l := &a.listeners[i]; l.Rows != nil {
+			l.Rows[a.id].Beat(a.now, toldAll && !slices.ContainsFunc(a.ready, func(r ready) bool {
+				return r.of == a.id && (r.listener == i || r.listener == mailbox)
+			}))
+		}
+	}
+}
+
+// open tells steering and siblings whether connections may be sent here.
+func (a *Acceptor) open(open bool) {
+	a.cells.Accepting.Store(0)
+	if open {
+		a.cells.Accepting.Store(1)
+	}
+	for _, l := range a.listeners {
+		if l.Rows != nil {
+			l.Rows[a.id].Open(open)
+		}
+	}
 }
 
 // await fills a.events. It polls while there is work, then waits a moment within
@@ -107,8 +150,10 @@ func (a *Acceptor) await() int {
 	if a.runs.n > 0 || a.hasPosted.Load() {
 		return a.received(a.sys.poll(a.epoll, a.events, 0))
 	}
-	if n := a.received(a.sys.poll(a.epoll, a.events, pollMillis)); n > 0 {
-		return n
+	if !a.idle {
+		if n := a.received(a.sys.poll(a.epoll, a.events, pollMillis)); n > 0 {
+			return n
+		}
 	}
 	for {
 		ms := -1
@@ -118,7 +163,9 @@ func (a *Acceptor) await() int {
 		if a.wheel.armed > 0 || a.paused {
 			ms = int(tickLength / time.Millisecond)
 		}
-		if n := a.received(a.sys.wait(a.epoll, a.events, ms)); n > 0 || a.hasPosted.Load() || ms >= 0 {
+		n := a.received(a.sys.wait(a.epoll, a.events, ms))
+		a.idle = n == 0 // a beat or a tick ended it: no work is near, block again at once
+		if n > 0 || a.hasPosted.Load() || ms >= 0 {
 			return n
 		}
 	}
@@ -138,7 +185,9 @@ func (a *Acceptor) received(n int, errno syscall.Errno) int {
 func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 	switch ev.Pad {
 	case padListener:
-		a.listeners[ev.Fd].ready = true
+		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: int(ev.Fd & 0xffff)})
+	case padMail:
+		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: mailbox})
 	case padWake: // edge-triggered: nothing to read; what was posted runs in this turn
 	default:
 		slot, sd := ev.Fd>>1, side(ev.Fd&1)
@@ -154,7 +203,7 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 // watch registers one side of a session once and for all events, edge-triggered.
 func (a *Acceptor) watch(slot int32, s *session, sd side) syscall.Errno {
 	return a.sys.watch(a.epoll, int(s.fd[sd]), &syscall.EpollEvent{
-		Events: epollIn | epollOut | epollRdhup | uint32(epollET),
+		Events: epollIn | epollPri | epollOut | epollRdhup | uint32(epollET),
 		Fd:     slot<<1 | int32(sd), Pad: int32(s.gen),
 	})
 }

@@ -25,7 +25,7 @@ type verdict uint8
 
 const (
 	blocked       verdict = iota // until the next event
-	unfinished                   // it has used its share of the turn
+	unfinished                   // it has used its share of the turn, or the other half comes first
 	brokenClient                 // brokenClient + side: that connection is broken
 	brokenBackend                //
 )
@@ -42,7 +42,8 @@ func (a *Acceptor) relay(slot int32, s *session) {
 		first = toClient
 	}
 	v := a.move(s, first)
-	if v < brokenClient {
+	// The other half of a broken side finds it broken, and must wait until this is done.
+	if v == blocked || v == unfinished && s.ready[first]&broken == 0 {
 		v = max(v, a.move(s, first^1))
 	}
 	switch {
@@ -92,7 +93,7 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 			v = a.endHalf(s, d)
 		case s.ready[src]&readable == 0:
 			return blocked
-		case h.splicing:
+		case h.splicing && s.ready[src]&urgent == 0:
 			n, v = a.fill(s, d)
 		default:
 			n, v = a.copy(s, d)
@@ -110,7 +111,7 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 //
 //	read   EAGAIN  the source is empty: not readable until the next event
 //	       0       EOF
-//	       short   empty too, unless a FIN or RST waits behind: then read on to it
+//	       short   empty too, unless a FIN, RST or urgent byte waits behind: then read on to it
 //	write  EAGAIN, short  the receiver is full: not writable until the next event
 func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 	h, src, dst := &s.half[d], side(d), side(d^1)
@@ -120,10 +121,9 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 	}
 	h.heard = true
 	if n == 0 {
-		s.endOfFile(d)
-		return 0, blocked
+		return 0, s.endOfFile(d)
 	}
-	if n < len(a.buffer) && s.ready[src]&(eof|broken) == 0 {
+	if n < len(a.buffer) && s.ready[src]&(eof|broken|urgent) == 0 {
 		s.ready[src] &^= readable
 	}
 	a.adapt(s, h, n)
@@ -135,7 +135,9 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 		}
 	}
 	if m < n {
-		s.ready[dst] &^= writable
+		if errno == 0 {
+			s.ready[dst] &^= writable
+		}
 		h.spill = a.spills.keep(a.buffer[m:n])
 		h.held = int32(n - m)
 	}
@@ -163,8 +165,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 			return 0, s.notRead(src, errno)
 		}
 		h.heard = true
-		s.endOfFile(d)
-		return 0, blocked
+		return 0, s.endOfFile(d)
 	}
 	h.heard = true
 	h.pipe, h.held = ref, int32(n)
@@ -182,6 +183,9 @@ func (a *Acceptor) flush(s *session, d direction) (int, verdict) {
 	if h.pipe != 0 {
 		path = metrics.PathSplice
 		n, errno = a.sys.splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
+		if errno == syscall.EPIPE { // or ECONNRESET: splice(2) loses the error if it comes behind a part of the bytes
+			errno = syscall.ECONNRESET
+		}
 	} else {
 		n, errno = a.sys.write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
 	}
@@ -214,12 +218,14 @@ func (a *Acceptor) releaseHeld(h *half) {
 // too, closing the descriptor tells it.
 func (a *Acceptor) endHalf(s *session, d direction) verdict {
 	s.half[d].state = halfDone
+	s.moved = a.tick // from here half_closed_timeout counts, and not from the last byte
 	if s.done() {
 		return blocked
 	}
 	dst := side(d ^ 1)
 	if errno := a.sys.shutdown(int(s.fd[dst])); errno != 0 {
-		return brokenSide(dst) // ENOTCONN: it has been reset
+		s.ready[dst] |= readable | broken // ENOTCONN: it has been reset; see notWritten
+		return unfinished
 	}
 	return blocked
 }
@@ -228,7 +234,7 @@ func (a *Acceptor) endHalf(s *session, d direction) verdict {
 func (s *session) notRead(src side, errno syscall.Errno) verdict {
 	switch {
 	case errno == syscall.EAGAIN && s.ready[src]&broken == 0:
-		s.ready[src] &^= readable
+		s.ready[src] &^= readable | urgent
 		return blocked
 	case errno == syscall.EINTR:
 		return blocked
@@ -245,11 +251,23 @@ func (s *session) notWritten(dst side, errno syscall.Errno) verdict {
 	case syscall.EINTR:
 		return blocked
 	}
-	return brokenSide(dst)
+	if s.ready[dst]&broken != 0 {
+		return brokenSide(dst)
+	}
+	// What it sent before it broke can still be read, so the other half goes on first.
+	// EPIPE means that its FIN had come; any other errno was its error, gone now.
+	s.ready[dst] |= readable | broken
+	if errno != syscall.EPIPE {
+		s.ready[dst] |= reported
+	}
+	return unfinished
 }
 
-// endOfFile notes that half d has read its last byte.
-func (s *session) endOfFile(d direction) {
+// endOfFile handles a read or fill of 0: half d has read its last byte.
+func (s *session) endOfFile(d direction) verdict {
+	if s.ready[d]&reported != 0 {
+		return brokenSide(side(d))
+	}
 	if s.half[d^1].state == halfOpen {
 		s.firstEOF = metrics.ReasonClientEOF
 		if d == toClient {
@@ -257,6 +275,7 @@ func (s *session) endOfFile(d direction) {
 		}
 	}
 	s.half[d].state = halfFlushing
+	return blocked
 }
 
 // delivered counts n bytes that half d has moved.

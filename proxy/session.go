@@ -93,12 +93,16 @@ const (
 // so a bit stays until a system call returns EAGAIN.
 //
 //	EPOLLIN     readable
+//	EPOLLPRI    urgent: a read stops short at its urgent byte and a splice(2) does not get past it; the byte itself is not passed on
 //	EPOLLOUT    writable
 //	EPOLLRDHUP  eof: its FIN is here, perhaps behind data. A short read does not mean empty any more: read on to 0
 //	EPOLLHUP    both directions are shut; so eof, and calls on it will not block
 //	EPOLLERR    broken: data may still be read before the error comes out, nothing can be written
 //
-// IN, OUT, RDHUP and HUP come in any combination; the bits simply add up.
+// IN, OUT, RDHUP and HUP come in any combination; the bits simply add up. One more
+// is found out by writing:
+//
+//	reported    broken, and a write was given its error: a read of 0 is no EOF any more
 type readiness uint8
 
 const (
@@ -107,11 +111,14 @@ const (
 	eof
 	hup
 	broken
+	reported
+	urgent
 )
 
 // The epoll bits, as in uapi/linux/eventpoll.h.
 const (
 	epollIn    = 0x1
+	epollPri   = 0x2
 	epollOut   = 0x4
 	epollErr   = 0x8
 	epollHup   = 0x10
@@ -122,6 +129,9 @@ const (
 func readinessOf(events uint32) (r readiness) {
 	if events&epollIn != 0 {
 		r |= readable
+	}
+	if events&epollPri != 0 {
+		r |= readable | urgent
 	}
 	if events&epollOut != 0 {
 		r |= writable

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,7 @@ import (
 // short, and the scheduler need not hear of them.
 type sys struct {
 	accept    func(fd int) (int, syscall.Errno)
+	age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet
 	socket    func(family int) (int, syscall.Errno)
 	bind      func(fd int, a netip.Addr) syscall.Errno
 	connect   func(fd int, a netip.AddrPort) syscall.Errno
@@ -27,6 +30,8 @@ type sys struct {
 	unsent    func(fd int) (int, syscall.Errno)
 	close     func(fd int) syscall.Errno
 	reset     func(fd int) syscall.Errno // close with a RST
+	sendFD    func(mail, listener, fd int) syscall.Errno
+	receiveFD func(mail int) (listener, fd int, errno syscall.Errno)
 	pipe      func(size int) (r, w, capacity int, errno syscall.Errno)
 	watch     func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno
 	unwatch   func(epoll, fd int) syscall.Errno
@@ -35,11 +40,13 @@ type sys struct {
 }
 
 func linux() sys {
+	mail := newFDMessage()
 	return sys{
 		accept: func(fd int) (int, syscall.Errno) {
 			n, _, e := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 			return int(n), e
 		},
+		age:     sysAge,
 		socket:  sysSocket,
 		bind:    sysBind,
 		connect: sysConnect,
@@ -82,7 +89,9 @@ func linux() sys {
 			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 			return sysClose(fd)
 		},
-		pipe: sysPipe,
+		sendFD:    mail.send,
+		receiveFD: mail.receive,
+		pipe:      sysPipe,
 		watch: func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno {
 			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
 			return e
@@ -105,6 +114,21 @@ func linux() sys {
 func sysClose(fd int) syscall.Errno {
 	_, _, e := syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 	return e
+}
+
+// sysAge reads tcpi_last_data_sent. The kernel starts that clock when the handshake
+// ends (tcp_create_openreq_child), so before the first byte is sent it is the socket's
+// age, in milliseconds and as coarse as a jiffy.
+func sysAge(fd int) time.Duration {
+	const lastDataSent = 44 // offset in struct tcp_info
+	var info [lastDataSent + 4]byte
+	n := uint32(len(info))
+	_, _, e := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 || n < uint32(len(info)) {
+		return 0
+	}
+	return time.Duration(binary.NativeEndian.Uint32(info[lastDataSent:])) * time.Millisecond
 }
 
 // sysSocket makes a backend socket with Nagle's algorithm off: sluice writes what
@@ -172,6 +196,50 @@ func familyOf(a netip.AddrPort) int {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6
+}
+
+// fdMessage is a datagram with a listener's index and one descriptor. It points into
+// itself, so each acceptor allocates one for good.
+type fdMessage struct {
+	listener uint32
+	iov      unix.Iovec
+	control  struct { // CMSG_SPACE of one descriptor
+		head unix.Cmsghdr
+		fd   int32
+		_    int32
+	}
+	head unix.Msghdr
+}
+
+func newFDMessage() *fdMessage {
+	m := new(fdMessage)
+	m.iov = unix.Iovec{Base: (*byte)(unsafe.Pointer(&m.listener)), Len: 4}
+	m.head = unix.Msghdr{Iov: &m.iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&m.control))}
+	return m
+}
+
+func (m *fdMessage) send(mail, listener, fd int) syscall.Errno {
+	m.listener = uint32(listener)
+	m.control.head = unix.Cmsghdr{Len: uint64(unsafe.Offsetof(m.control.fd) + 4), Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
+	m.control.fd = int32(fd)
+	m.head.Controllen = uint64(unsafe.Sizeof(m.control))
+	_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(mail), uintptr(unsafe.Pointer(&m.head)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return e
+}
+
+// receive returns fd -1 for a message whose descriptor could not be installed: that
+// connection is lost.
+func (m *fdMessage) receive(mail int) (listener, fd int, errno syscall.Errno) {
+	m.control.head = unix.Cmsghdr{}
+	m.head.Controllen, m.head.Flags = uint64(unsafe.Sizeof(m.control)), 0
+	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(mail), uintptr(unsafe.Pointer(&m.head)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	if e != 0 {
+		return 0, -1, e
+	}
+	if m.control.head.Type != unix.SCM_RIGHTS {
+		return int(m.listener), -1, 0
+	}
+	return int(m.listener), int(m.control.fd), 0
 }
 
 // sysPipe makes a pipe of size bytes, or of as many as this user may have: above

@@ -12,6 +12,7 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -44,14 +45,8 @@ func New(snapshot func() metrics.Snapshot, log *slog.Logger) *http.Server {
 	})
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		switch s := snapshot(); {
-		case s.Draining:
-			say(w, http.StatusServiceUnavailable, "draining")
-		case !s.Ready:
-			say(w, http.StatusServiceUnavailable, "starting")
-		default:
-			say(w, http.StatusOK, "ready")
-		}
+		code, text := readiness(snapshot())
+		say(w, code, text)
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, http.StatusOK, "sluice\n\n/metrics\n/status.json\n/readyz\n/livez")
@@ -60,6 +55,28 @@ func New(snapshot func() metrics.Snapshot, log *slog.Logger) *http.Server {
 		Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second,
 	}
+}
+
+// readiness says whether to send connections here: one worker that runs is enough.
+func readiness(s metrics.Snapshot) (code int, text string) {
+	up := 0
+	for _, w := range s.Workers {
+		if w.State == metrics.WorkerRunning {
+			up++
+		}
+	}
+	workers := fmt.Sprintf("%d of %d workers up", up, len(s.Workers))
+	switch {
+	case s.Draining:
+		return http.StatusServiceUnavailable, "draining"
+	case !s.Ready:
+		return http.StatusServiceUnavailable, "starting"
+	case up == 0:
+		return http.StatusServiceUnavailable, workers
+	case up < len(s.Workers):
+		return http.StatusOK, "ready, " + workers
+	}
+	return http.StatusOK, "ready"
 }
 
 func say(w http.ResponseWriter, code int, text string) {

@@ -29,11 +29,14 @@ const (
 type drainage struct {
 	host     host
 	groups   []*listener.Group
+	close    func() // of the groups
 	timeout  time.Duration
 	signals  <-chan os.Signal // one more ends it at once; nil = none comes
 	sessions func() int64     // still running
 	accepted func() uint64    // so far
 	log      *slog.Logger
+
+	hurried bool // a signal came: nothing is waited for any more
 }
 
 // run returns whether all sessions ended by themselves. The groups are closed then.
@@ -41,12 +44,10 @@ func (d *drainage) run() (clean bool) {
 	deadline := time.Now().Add(d.timeout)
 	d.emptyQueues(deadline)
 	d.host.stopAccepting()
-	for _, g := range d.groups {
-		g.Close()
-	}
+	d.close()
 	clean = d.waitFor(deadline, func() bool { return d.sessions() == 0 })
 	if !clean {
-		d.log.Warn("cutting sessions that are still running", "sessions", d.sessions())
+		d.log.Warn("cutting sessions that are still running", "sessions", d.sessions(), "reason", metrics.ReasonDrainDeadline.String())
 		d.host.cut(metrics.ReasonDrainDeadline)
 	}
 	d.host.close()
@@ -57,6 +58,7 @@ func (d *drainage) run() (clean bool) {
 // emptyQueues lets no new handshake begin and waits until those under way have been
 // accepted.
 func (d *drainage) emptyQueues(deadline time.Time) {
+	d.host.leave()
 	for _, g := range d.groups {
 		for i := range g.Len() {
 			if err := listener.Quiesce(g.FD(i)); err != nil {
@@ -80,13 +82,16 @@ func (d *drainage) waitFor(deadline time.Time, done func() bool) bool {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for !done() {
+		if d.hurried {
+			return false
+		}
 		select {
 		case <-tick.C:
 			if time.Now().After(deadline) {
 				return done()
 			}
 		case <-d.signals:
-			return false
+			d.hurried = true
 		}
 	}
 	return true

@@ -16,7 +16,10 @@ import (
 // host is where the acceptors live. The calls are made by Serve's goroutine, one at
 // a time.
 type host interface {
-	start() error                                       // every acceptor accepts after it
+	start() error                                       // every acceptor runs after it; after an error none is left
+	startAccepting() error                              // the sockets must be listening
+	leave()                                             // connections accepted from now on come from quiesced sockets
+	rescue(by, hung int, on bool)                       // acceptor by serves the sockets of a hung one; does not wait
 	apply(plan *proxy.Plan) error                       // returns when the Plan is in force everywhere
 	stopAccepting()                                     // empties the accept queues a last time
 	cut(reason metrics.Reason)                          // ends all sessions
@@ -57,6 +60,21 @@ func (t *threads) start() error {
 	}
 	return nil
 }
+
+func (t *threads) startAccepting() error {
+	for _, a := range t.acceptors {
+		a.StartAccepting()
+	}
+	return nil
+}
+
+func (t *threads) leave() {
+	for _, a := range t.acceptors {
+		a.Leave()
+	}
+}
+
+func (t *threads) rescue(by, hung int, on bool) { t.acceptors[by].Rescue(hung, on) }
 
 func (t *threads) apply(plan *proxy.Plan) error {
 	for i, a := range t.acceptors {

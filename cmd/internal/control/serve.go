@@ -20,14 +20,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
 	"sluice/listener"
+	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
 )
@@ -60,6 +63,9 @@ var ErrCut = errors.New("sessions were cut at the end of the drain timeout")
 type service struct {
 	Options
 	groups   []*listener.Group // in the order of the Config's listeners
+	steered  []*steered        // the same
+	mail     proxy.Mail
+	watchdog *watchdog
 	board    *metrics.Board
 	window   metrics.Window
 	resolver *resolver
@@ -68,16 +74,21 @@ type service struct {
 	started  time.Time
 	ready    atomic.Bool
 	draining atomic.Bool
-	closed   atomic.Bool // the groups are closed
+	reaper   *reaper
+
+	groupsMu sync.Mutex // held while the groups are closed, or read by a scrape
 }
 
 // Serve runs a service until a signal has ended it. It returns nil after a clean
 // drain and ErrCut after one that had to cut sessions.
 func Serve(o Options) error {
-	s := &service{Options: o, started: time.Now()}
+	s := &service{Options: o, started: time.Now(), reaper: newReaper()}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
+	if os.Getpid() == 1 {
+		go s.reaper.reapOrphans()
+	}
 	// Everything that can fail comes first: a start that fails has taken no connection.
 	nofile, err := raiseNoFile()
 	if err != nil {
@@ -85,6 +96,10 @@ func Serve(o Options) error {
 	}
 	defer s.closeGroups()
 	if err := s.openGroups(); err != nil {
+		return err
+	}
+	defer s.closeSteering()
+	if err := s.prepareSteering(); err != nil {
 		return err
 	}
 	if s.board, err = metrics.NewBoard(); err != nil {
@@ -100,28 +115,34 @@ func Serve(o Options) error {
 	notices := make(chan proxy.Notice, 64)
 	defer close(notices)
 	go logNotices(o.Log, notices)
-	if s.host, err = s.newHost(s.acceptorOptions(notices, nofile)); err != nil {
-		return err
-	}
-	adminAddr, stopAdmin, err := s.startAdmin()
+	options, err := s.acceptorOptions(notices, nofile)
 	if err != nil {
 		return err
 	}
-	defer stopAdmin()
+	if s.host, err = s.newHost(options); err != nil {
+		return err
+	}
+	adminListener, err := s.openAdmin()
+	if err != nil {
+		return err
+	}
 
-	// The service is live after these two: the kernel completes handshakes.
 	if err := s.host.start(); err != nil {
 		return err
 	}
-	for _, g := range s.groups {
-		if err := g.Listen(); err != nil {
-			s.host.close()
-			return err
-		}
+	// The service is live from here on: the kernel completes handshakes.
+	if err := s.goLive(); err != nil {
+		s.host.close()
+		return err
 	}
+	stopWatching := make(chan struct{})
+	go s.watchdog.run(stopWatching)
 	s.ready.Store(true)
+	adminAddr, stopAdmin := s.serveAdmin(adminListener)
+	defer stopAdmin()
 	s.announce(adminAddr)
 	s.attend(ctx)
+	close(stopWatching) // acceptors end now, and would look hung
 	return s.drain()
 }
 
@@ -129,7 +150,7 @@ func (s *service) drain() error {
 	s.ready.Store(false)
 	s.draining.Store(true)
 	d := drainage{
-		host: s.host, groups: s.groups, timeout: s.Config.Limits.DrainTimeout, signals: s.Signals, log: s.Log,
+		host: s.host, groups: s.groups, close: s.closeGroups, timeout: s.Config.Limits.DrainTimeout, signals: s.Signals, log: s.Log,
 		sessions: func() (n int64) {
 			for _, c := range s.board.Acceptors() {
 				n += c.Sessions.Load()
@@ -166,10 +187,53 @@ func (s *service) openGroups() error {
 	return nil
 }
 
-func (s *service) closeGroups() {
-	if s.closed.Swap(true) {
-		return
+// prepareSteering decides how each group will be steered.
+func (s *service) prepareSteering() (err error) {
+	support := sync.OnceValue(steering.Probe)
+	for i, l := range s.Config.Listeners {
+		t, err := newSteered(s.Config.Acceptors, l.Share, s.groups[i], support)
+		if err != nil {
+			return fmt.Errorf("listener %q: %w", l.Name, err)
+		}
+		s.steered = append(s.steered, t)
 	}
+	s.mail, err = newMail(s.Config.Acceptors.Number())
+	return err
+}
+
+func (s *service) closeSteering() {
+	for _, t := range s.steered {
+		t.close()
+	}
+	closeMail(s.mail)
+}
+
+// goLive listens, steers and accepts.
+func (s *service) goLive() error {
+	for i, g := range s.groups {
+		if err := g.Listen(); err != nil {
+			return fmt.Errorf("listener %q: %w", s.Config.Listeners[i].Name, err)
+		}
+		if reason := s.steered[i].attach(s.Config.Acceptors); reason != "" {
+			s.Log.Warn("steering is not what was asked for", "listener", s.Config.Listeners[i].Name,
+				"requested", s.Config.Acceptors.Steering, "effective", s.steered[i].info.Effective, "reason", reason)
+		}
+	}
+	var cells []*metrics.AcceptorCells
+	for i := range s.Config.Acceptors.Number() {
+		c, err := s.board.Acceptor(i)
+		if err != nil {
+			return err
+		}
+		cells = append(cells, c)
+	}
+	s.watchdog = newWatchdog(s.Log, s.host, cells, s.Config.Acceptors.HangAfter)
+	return s.host.startAccepting()
+}
+
+func (s *service) closeGroups() {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
 	for _, g := range s.groups {
 		g.Close()
 	}
@@ -203,40 +267,71 @@ func (s *service) reserveCells() error {
 }
 
 // acceptorOptions describes every acceptor of the service.
-func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) []proxy.Options {
+func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ []proxy.Options, err error) {
 	n := s.Config.Acceptors.Number()
 	options := make([]proxy.Options, n)
+	var cpus []int
+	if s.Config.Acceptors.PinCPUs {
+		if cpus, err = usableCPUs(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range options {
 		options[i] = proxy.Options{
 			ID: i, Acceptors: n, Board: s.board, Plan: s.plan.Load(), Notices: notices,
 			// An eighth of the descriptors for pipes, two each: the rest is for sessions.
 			MaxPipes: max(int(nofile)/16/n, 4),
+			Restore:  listener.Restore, Mail: s.mail, Beat: s.Config.Acceptors.HangAfter / 4,
 		}
-		for _, g := range s.groups {
-			options[i].Sockets = append(options[i].Sockets, g.FD(i))
+		if len(cpus) > 0 { // with more acceptors than CPUs some share one
+			options[i].CPUs = []int{cpus[i%len(cpus)]}
+		}
+		for _, t := range s.steered {
+			options[i].Groups = append(options[i].Groups, t.forAcceptor())
 		}
 	}
-	return options
+	return options, nil
 }
 
 func (s *service) newHost(options []proxy.Options) (host, error) {
 	if s.Config.Acceptors.Mode == config.ModeProcess {
-		return newSupervisor(s.Log, s.board, options, s.Config.Limits.DrainTimeout), nil
+		var rows []*steering.Rows
+		for _, t := range s.steered {
+			rows = append(rows, t.rows)
+		}
+		return newSupervisor(s.Log, s.board, rows, options, s.Config.Limits.DrainTimeout, s.reaper), nil
 	}
 	return newThreads(options)
 }
 
-func (s *service) startAdmin() (addr string, stop func(), err error) {
+// openAdmin takes the admin endpoint's port; it returns nil if that is off.
+func (s *service) openAdmin() (net.Listener, error) {
 	if s.Config.Admin.Listen == "" {
-		return "", func() {}, nil
+		return nil, nil
 	}
 	ln, err := net.Listen("tcp", s.Config.Admin.Listen)
 	if err != nil {
-		return "", nil, fmt.Errorf("admin: %w", err)
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return ln, nil
+}
+
+func (s *service) serveAdmin(ln net.Listener) (addr string, stop func()) {
+	if ln == nil {
+		return "", func() {}
 	}
 	srv := admin.New(s.snapshot, s.Log)
 	go srv.Serve(ln)
-	return ln.Addr().String(), func() { srv.Close() }, nil
+	return ln.Addr().String(), func() { stopAdmin(srv) }
+}
+
+// stopAdmin lets scrapes under way end: they read the board, which is closed next.
+func stopAdmin(srv *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		srv.Close()
+	}
 }
 
 func (s *service) announce(adminAddr string) {
@@ -245,7 +340,7 @@ func (s *service) announce(adminAddr string) {
 		addr := s.groups[i].Addr().String()
 		addrs.Listeners[l.Name] = addr
 		s.Log.Info("listening", "listener", l.Name, "address", addr, "pool", l.Pool,
-			"acceptors", s.Config.Acceptors.Number(), "backlog", s.groups[i].Backlog())
+			"acceptors", s.Config.Acceptors.Number(), "steering", s.steered[i].info.Effective, "backlog", s.groups[i].Backlog())
 	}
 	s.Log.Info("ready", "version", s.Version, "mode", s.Config.Acceptors.Mode, "admin", adminAddr)
 	if s.Started != nil {

@@ -19,22 +19,15 @@ func (s *service) snapshot() metrics.Snapshot {
 			Config: metrics.Config{Path: s.Path, SHA256: s.SHA256, Generation: plan.Generation},
 		},
 		Acceptors: s.host.placement(),
+		Health:    s.watchdog.health(),
 		Workers:   s.host.workers(),
 	}
 	for i, l := range s.Config.Listeners {
 		g := s.groups[i]
 		m := metrics.Listener{
 			Name: l.Name, Bind: l.Bind, Address: g.Addr().String(), Pool: l.Pool, MaxSessions: l.MaxSessions,
-			Steering: metrics.Steering{Requested: s.Config.Acceptors.Steering, Effective: "hash"},
-			Queues:   map[int]metrics.Queue{},
-		}
-		for n := range g.Len() {
-			if s.closed.Load() {
-				break
-			}
-			if q, err := listener.QueueOf(g.FD(n)); err == nil {
-				m.Queues[n] = metrics.Queue{Length: uint64(q.Length), Limit: uint64(q.Limit), Drops: q.Drops}
-			}
+			Steering: s.steered[i].info,
+			Queues:   s.queues(g),
 		}
 		t.Listeners = append(t.Listeners, m)
 	}
@@ -53,4 +46,17 @@ func (s *service) snapshot() metrics.Snapshot {
 		t.Netns = n
 	}
 	return metrics.TakeSnapshot(s.board, &s.window, t, time.Now())
+}
+
+// queues reads a group's accept queues, by acceptor. A closed group has none.
+func (s *service) queues(g *listener.Group) map[int]metrics.Queue {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	queues := map[int]metrics.Queue{}
+	for i := range g.Len() {
+		if q, err := listener.QueueOf(g.FD(i)); err == nil {
+			queues[i] = metrics.Queue{Length: uint64(q.Length), Limit: uint64(q.Limit), Drops: q.Drops}
+		}
+	}
+	return queues
 }

@@ -8,29 +8,28 @@ import (
 	"io"
 	"net/netip"
 
+	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
 )
 
 // The worker protocol: the supervisor asks, the worker answers each request with
-// done, and sends notices in between. Both ends are the same binary, yet not always
-// the same build: an upgrade on disk gives the next worker the new one. So each
-// frame carries the version, and another one is refused.
+// done, and sends notices in between. A supervisor starts workers from its own
+// binary, whatever lies in its place on disk by then. What else may find itself at
+// the other end is refused by the version that each frame carries.
 //
 //	0        4         5                    5+length
 //	│ length │ version │ JSON of a message │          length is big-endian
 const (
 	wireVersion = 1
+	wireHead    = 5
 	// wireLimit bounds a frame. A Plan of 10,000 backends takes 2 MiB.
 	wireLimit = 16 << 20
 )
 
-// Faults of a frame.
-var (
-	errWireVersion = errors.New("worker protocol: the other end speaks another version")
-	errWireLimit   = errors.New("worker protocol: frame is too long")
-	errWireKind    = errors.New("worker protocol: unknown kind of message")
-)
+// errProtocol is a message that can't be understood. Everything else that reading
+// returns says that the other end has gone.
+var errProtocol = errors.New("worker protocol")
 
 // message is a request, an answer or a notice; Kind says which fields count.
 type message struct {
@@ -40,6 +39,8 @@ type message struct {
 	Plan   *proxy.Plan    `json:"plan,omitempty"`   // kindApply
 	Reason metrics.Reason `json:"reason,omitempty"` // kindCut
 	Source netip.AddrPort `json:"source,omitzero"`  // kindFind
+	Hung   int            `json:"hung,omitempty"`   // kindRescue: whose sockets
+	On     bool           `json:"on,omitempty"`     // kindRescue: begin or stop
 	Found  bool           `json:"found,omitempty"`  // kindDone after kindFind
 	Error  string         `json:"error,omitempty"`  // kindDone; "" = it worked
 	Notice *proxy.Notice  `json:"notice,omitempty"` // kindNotice
@@ -48,14 +49,17 @@ type message struct {
 type messageKind string
 
 const (
-	kindStart         messageKind = "start"
-	kindApply         messageKind = "apply"
-	kindStopAccepting messageKind = "stop_accepting"
-	kindCut           messageKind = "cut"
-	kindFind          messageKind = "find"
-	kindClose         messageKind = "close"
-	kindDone          messageKind = "done"
-	kindNotice        messageKind = "notice"
+	kindStart          messageKind = "start"
+	kindApply          messageKind = "apply"
+	kindStartAccepting messageKind = "start_accepting"
+	kindLeave          messageKind = "leave"
+	kindStopAccepting  messageKind = "stop_accepting"
+	kindRescue         messageKind = "rescue"
+	kindCut            messageKind = "cut"
+	kindFind           messageKind = "find"
+	kindClose          messageKind = "close"
+	kindDone           messageKind = "done"
+	kindNotice         messageKind = "notice"
 )
 
 // check says whether a message has what its kind needs.
@@ -63,58 +67,58 @@ func (m *message) check() error {
 	missing := false
 	switch m.Kind {
 	case kindStart:
-		missing = m.Start == nil || m.Start.Plan == nil || m.Start.Acceptor < 0 || m.Start.Acceptor >= m.Start.Acceptors
+		missing = m.Start == nil || !m.Start.complete()
 	case kindApply:
 		missing = m.Plan == nil
 	case kindNotice:
 		missing = m.Notice == nil
+	case kindRescue:
+		missing = m.Hung < 0 || m.Hung >= steering.MaxAcceptors
 	case kindCut:
 		missing = m.Reason >= metrics.NumReasons
-	case kindStopAccepting, kindFind, kindClose, kindDone:
+	case kindStartAccepting, kindLeave, kindStopAccepting, kindFind, kindClose, kindDone:
 	default:
-		return fmt.Errorf("%w: %q", errWireKind, m.Kind)
+		return fmt.Errorf("%w: unknown kind of message %q", errProtocol, m.Kind)
 	}
 	if missing {
-		return fmt.Errorf("worker protocol: %s: incomplete message", m.Kind)
+		return fmt.Errorf("%w: incomplete message %q", errProtocol, m.Kind)
 	}
 	return nil
 }
 
-func writeMessage(w io.Writer, m message) error {
+// frame is m as it is sent.
+func (m *message) frame() ([]byte, error) {
 	body, err := json.Marshal(m)
 	if err != nil {
-		return fmt.Errorf("worker protocol: %s: %w", m.Kind, err)
+		return nil, fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	if len(body) > wireLimit {
-		return fmt.Errorf("%w: %d bytes", errWireLimit, len(body))
+		return nil, fmt.Errorf("%w: a frame of %d bytes is too long", errProtocol, len(body))
 	}
-	frame := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
-	frame = append(frame, wireVersion)
-	if _, err := w.Write(append(frame, body...)); err != nil {
-		return fmt.Errorf("worker protocol: send %s: %w", m.Kind, err)
-	}
-	return nil
+	head := binary.BigEndian.AppendUint32(make([]byte, 0, wireHead+len(body)), uint32(len(body)))
+	return append(append(head, wireVersion), body...), nil
 }
 
-// readMessage returns io.EOF when the other end has gone between two frames.
+// readMessage returns an errProtocol for what it does not understand, and r's error
+// when the other end has gone.
 func readMessage(r io.Reader) (m message, err error) {
-	var head [5]byte
+	var head [wireHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return m, err
 	}
-	if head[4] != wireVersion {
-		return m, fmt.Errorf("%w: %d, this is %d", errWireVersion, head[4], wireVersion)
+	if version := head[4]; version != wireVersion {
+		return m, fmt.Errorf("%w: the other end speaks version %d, this one %d", errProtocol, version, wireVersion)
 	}
-	n := binary.BigEndian.Uint32(head[:4])
-	if n > wireLimit {
-		return m, fmt.Errorf("%w: %d bytes", errWireLimit, n)
+	length := binary.BigEndian.Uint32(head[:4])
+	if length > wireLimit {
+		return m, fmt.Errorf("%w: a frame of %d bytes is too long", errProtocol, length)
 	}
-	body := make([]byte, n)
+	body := make([]byte, length)
 	if _, err := io.ReadFull(r, body); err != nil {
-		return m, fmt.Errorf("worker protocol: %w", err)
+		return m, err
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
-		return m, fmt.Errorf("worker protocol: %w", err)
+		return m, fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	return m, m.check()
 }

@@ -3,11 +3,11 @@ package control
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -15,15 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/listener"
+	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
-)
-
-// A worker's descriptors, beside the standard three: nothing else is open.
-const (
-	fdSupervisor  = 3 // the protocol; its end is the supervisor's end
-	fdBoard       = 4
-	fdFirstSocket = 5 // the acceptor's socket of each listener of the Plan, in order
 )
 
 // workerStart is what a worker needs to begin. It reads no file and opens no port.
@@ -32,7 +26,17 @@ type workerStart struct {
 	Acceptors    int           `json:"acceptors"`
 	MaxPipes     int           `json:"max_pipes"`
 	DrainTimeout time.Duration `json:"drain_timeout"` // should the supervisor die
+	Beat         time.Duration `json:"beat"`
+	CPUs         []int         `json:"cpus,omitempty"`
+	Picked       []bool        `json:"picked"` // by listener, as in proxy.Group
+	HandOff      []bool        `json:"hand_off"`
 	Plan         *proxy.Plan   `json:"plan"`
+}
+
+// complete says whether a worker can begin with s.
+func (s *workerStart) complete() bool {
+	return s.Plan != nil && s.Acceptor >= 0 && s.Acceptor < s.Acceptors && s.Acceptors <= steering.MaxAcceptors &&
+		len(s.Picked) == len(s.Plan.Listeners) && len(s.HandOff) == len(s.Plan.Listeners)
 }
 
 // Work is a worker's life: one acceptor, told what to do by the supervisor. It
@@ -42,9 +46,8 @@ func Work() error {
 	// The service's signals are the supervisor's affair, also when the whole process
 	// group gets them.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
-	file := os.NewFile(fdSupervisor, "supervisor")
-	conn, err := net.FileConn(file)
-	file.Close()
+	runtime.GOMAXPROCS(2) // the loop, and this
+	conn, err := supervisorConn()
 	if err != nil {
 		return fmt.Errorf("worker: not started by a supervisor: %w", err)
 	}
@@ -52,22 +55,14 @@ func Work() error {
 	w := &workerEnd{conn: conn}
 	m, err := readMessage(conn)
 	if err != nil {
-		return err
+		return fmt.Errorf("worker: %w", err)
 	}
 	if m.Kind != kindStart {
-		return fmt.Errorf("worker protocol: %s before start", m.Kind)
+		return fmt.Errorf("worker: %q before start", m.Kind)
 	}
-	board, err := metrics.OpenBoard(fdBoard)
+	o, err := receive(m.Start)
 	if err != nil {
 		return w.answer(m, err)
-	}
-	o := proxy.Options{
-		ID: m.Start.Acceptor, Acceptors: m.Start.Acceptors, Board: board, Plan: m.Start.Plan,
-		MaxPipes: m.Start.MaxPipes, Notices: make(chan proxy.Notice, 64),
-	}
-	for i := range m.Start.Plan.Listeners {
-		unix.CloseOnExec(fdFirstSocket + i)
-		o.Sockets = append(o.Sockets, fdFirstSocket+i)
 	}
 	t, err := newThreads([]proxy.Options{o})
 	if err != nil {
@@ -77,15 +72,40 @@ func Work() error {
 		return w.answer(m, err)
 	}
 	go w.forward(o.Notices)
-	if err := w.answer(m, nil); err != nil {
-		return err
-	}
-	if err := w.obey(t); !errors.Is(err, io.EOF) {
+	_ = w.answer(m, nil)
+	switch err := w.obey(t); {
+	case errors.Is(err, errProtocol):
 		t.close()
 		return err
+	case err != nil:
+		leave(t, o, m.Start.DrainTimeout)
 	}
-	leave(t, board, o, m.Start.DrainTimeout)
 	return nil
+}
+
+// supervisorConn takes over fdSupervisor. A person who runs the command has some
+// other file there, or none.
+func supervisorConn() (net.Conn, error) {
+	if domain, err := unix.GetsockoptInt(fdSupervisor, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || domain != unix.AF_UNIX {
+		return nil, fmt.Errorf("descriptor %d is not its socket", fdSupervisor)
+	}
+	file := os.NewFile(fdSupervisor, "supervisor")
+	defer file.Close()
+	return net.FileConn(file)
+}
+
+// receive makes an acceptor's options of a start and the inherited descriptors.
+func receive(start *workerStart) (proxy.Options, error) {
+	o := proxy.Options{
+		ID: start.Acceptor, Acceptors: start.Acceptors, Plan: start.Plan, Beat: start.Beat, CPUs: start.CPUs, Restore: listener.Restore,
+		MaxPipes: start.MaxPipes, Notices: make(chan proxy.Notice, 64),
+	}
+	var err error
+	if o.Board, err = metrics.OpenBoard(fdBoard); err != nil {
+		return o, err
+	}
+	o.Groups, o.Mail, err = start.inherit()
+	return o, err
 }
 
 // workerEnd is the worker's end of the protocol.
@@ -95,29 +115,35 @@ type workerEnd struct {
 }
 
 func (w *workerEnd) send(m message) error {
+	frame, err := m.frame()
+	if err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return writeMessage(w.conn, m)
+	_, err = w.conn.Write(frame)
+	return err
 }
 
-// answer tells the supervisor what became of a request, and returns err.
+// answer tells the supervisor what became of a request, and returns err. A failure to
+// tell it is not looked at: the next read finds the supervisor gone.
 func (w *workerEnd) answer(m message, err error) error {
 	done := message{Kind: kindDone, ID: m.ID}
 	if err != nil {
 		done.Error = err.Error()
 	}
-	return errors.Join(err, w.send(done))
+	_ = w.send(done)
+	return err
 }
 
 func (w *workerEnd) forward(notices <-chan proxy.Notice) {
 	for n := range notices {
-		if w.send(message{Kind: kindNotice, Notice: &n}) != nil {
-			return
-		}
+		_ = w.send(message{Kind: kindNotice, Notice: &n})
 	}
 }
 
-// obey does what the supervisor says until it says close (nil) or has gone (io.EOF).
+// obey does what the supervisor says until it says close (nil), makes no sense
+// (errProtocol) or has gone (any other error).
 func (w *workerEnd) obey(t *threads) error {
 	for {
 		m, err := readMessage(w.conn)
@@ -130,48 +156,65 @@ func (w *workerEnd) obey(t *threads) error {
 			if err := t.apply(m.Plan); err != nil {
 				done.Error = err.Error()
 			}
+		case kindStartAccepting:
+			_ = t.startAccepting() // a thread does not fail to
+		case kindLeave:
+			t.leave()
 		case kindStopAccepting:
 			t.stopAccepting()
+		case kindRescue:
+			t.rescue(0, m.Hung, m.On) // the worker's one acceptor
 		case kindCut:
 			t.cut(m.Reason)
 		case kindFind:
 			_, done.Found = t.find(m.Source)
 		case kindClose:
 			t.close()
-			return w.send(done)
 		default:
-			return fmt.Errorf("worker protocol: %s is not for a worker", m.Kind)
+			return fmt.Errorf("%w: %q is not for a worker", errProtocol, m.Kind)
 		}
-		if err := w.send(done); err != nil {
-			return err
+		_ = w.send(done)
+		if m.Kind == kindClose {
+			return nil
 		}
 	}
 }
 
 // leave ends a worker whose supervisor has died: it may not hold the port, and must
-// not drop what runs.
-func leave(t *threads, board *metrics.Board, o proxy.Options, timeout time.Duration) {
-	d := drainage{host: t, timeout: timeout, log: slog.New(slog.DiscardHandler)}
-	for _, fd := range o.Sockets {
-		if g, err := listener.Adopt([]int{fd}); err == nil {
-			d.groups = append(d.groups, g)
+// not drop what runs. It empties its own sockets, and closes its descriptors of its
+// siblings' as well: each of those is gone when the last worker has done so.
+func leave(t *threads, o proxy.Options, timeout time.Duration) {
+	var own []*listener.Group
+	for _, g := range o.Groups {
+		if g, err := listener.Adopt(g.Sockets[o.ID : o.ID+1]); err == nil {
+			own = append(own, g)
 		}
 	}
-	d.sessions = func() (n int64) {
-		for series, c := range board.Acceptors() {
-			if series.Acceptor == o.ID {
-				n += c.Sessions.Load()
+	d := drainage{
+		host: t, groups: own, timeout: timeout, log: slog.New(slog.DiscardHandler),
+		close: func() {
+			for _, g := range o.Groups {
+				for _, fd := range g.Sockets {
+					unix.Close(fd)
+				}
 			}
-		}
-		return n
-	}
-	d.accepted = func() (n uint64) {
-		for series, c := range board.Listeners() {
-			if series.Acceptor == o.ID {
-				n += c.Accepted.Load()
+		},
+		sessions: func() (n int64) {
+			for series, c := range o.Board.Acceptors() {
+				if series.Acceptor == o.ID {
+					n += c.Sessions.Load()
+				}
 			}
-		}
-		return n
+			return n
+		},
+		accepted: func() (n uint64) {
+			for series, c := range o.Board.Listeners() {
+				if series.Acceptor == o.ID {
+					n += c.Accepted.Load()
+				}
+			}
+			return n
+		},
 	}
 	d.run()
 }

@@ -15,22 +15,47 @@ var (
 	errWorkerGone   = errors.New("worker has gone")
 )
 
-// workerConn is the supervisor's end of the protocol with one worker process.
-type workerConn struct {
-	conn net.Conn
-	gone chan struct{} // closed when no answer will come any more
+// maxUnread is how many requests a worker may leave unread. A stopped one finds them
+// when it goes on; those that come when the queue is full are lost to it.
+const maxUnread = 64
 
-	mu      sync.Mutex // guards what follows, and writes to conn
+// workerConn is the supervisor's end of the protocol with one worker process.
+//
+//	ask ─► requests ─► speak ─► conn ─► listen ─► the ask that waits for it, or notices
+type workerConn struct {
+	conn     net.Conn
+	requests chan []byte   // frames, written whole and in this order
+	gone     chan struct{} // closed when no answer will come any more
+
+	mu      sync.Mutex // guards what follows
 	last    uint64
 	waiting map[uint64]chan message
 }
 
 // newWorkerConn takes over conn and reads from it until the worker has gone.
-// Its notices are passed on.
+// Its notices are passed on, none after close has returned.
 func newWorkerConn(conn net.Conn, notices chan<- proxy.Notice) *workerConn {
-	c := &workerConn{conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan message{}}
+	c := &workerConn{
+		conn: conn, requests: make(chan []byte, maxUnread), gone: make(chan struct{}),
+		waiting: map[uint64]chan message{},
+	}
+	go c.speak()
 	go c.listen(notices)
 	return c
+}
+
+// speak ends when conn is closed, like listen, however long a write has to wait.
+func (c *workerConn) speak() {
+	for {
+		select {
+		case frame := <-c.requests:
+			if _, err := c.conn.Write(frame); err != nil {
+				return
+			}
+		case <-c.gone:
+			return
+		}
+	}
 }
 
 func (c *workerConn) listen(notices chan<- proxy.Notice) {
@@ -65,29 +90,58 @@ func (c *workerConn) ask(m message, within time.Duration) (message, error) {
 	c.last++
 	m.ID = c.last
 	c.waiting[m.ID] = answered
-	// A stopped worker reads nothing; once the socket is full the write must not wait.
-	_ = c.conn.SetWriteDeadline(time.Now().Add(within))
-	err := writeMessage(c.conn, m)
 	c.mu.Unlock()
+	defer c.forget(m.ID)
+
+	frame, err := m.frame()
 	if err != nil {
-		c.forget(m.ID)
 		return message{}, err
 	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
-	case a := <-answered:
-		if a.Error != "" {
-			return a, errors.New(a.Error)
-		}
-		return a, nil
+	case c.requests <- frame:
 	case <-c.gone:
-		c.forget(m.ID)
 		return message{}, errWorkerGone
 	case <-timer.C:
-		c.forget(m.ID)
 		return message{}, errWorkerSilent
 	}
+	select {
+	case a := <-answered:
+		return a, a.fault()
+	case <-c.gone:
+	case <-timer.C:
+		return message{}, errWorkerSilent
+	}
+	select {
+	case a := <-answered: // its last word
+		return a, a.fault()
+	default:
+		return message{}, errWorkerGone
+	}
+}
+
+// post sends a request and does not wait for its answer. A worker that has left too
+// much unread does not get it.
+func (c *workerConn) post(m message) error {
+	frame, err := m.frame()
+	if err != nil {
+		return err
+	}
+	select {
+	case c.requests <- frame:
+		return nil
+	default:
+		return errWorkerSilent
+	}
+}
+
+// fault is the error that an answer tells of.
+func (m *message) fault() error {
+	if m.Error == "" {
+		return nil
+	}
+	return errors.New(m.Error)
 }
 
 func (c *workerConn) forget(id uint64) {
@@ -96,4 +150,7 @@ func (c *workerConn) forget(id uint64) {
 	delete(c.waiting, id)
 }
 
-func (c *workerConn) close() { c.conn.Close() }
+func (c *workerConn) close() {
+	c.conn.Close()
+	<-c.gone
+}

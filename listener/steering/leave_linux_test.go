@@ -1,0 +1,80 @@
+package steering
+
+import (
+	"os"
+	"testing"
+
+	"sluice/listener"
+)
+
+// A socket joins, takes its share, and is closed with connections waiting: they
+// are all served by the others.
+func TestSocketJoinsAndLeaves(t *testing.T) {
+	needBPF(t)
+	for _, migrate := range []string{"0", "1"} {
+		for _, policy := range programs {
+			t.Run(policy.String()+" tcp_migrate_req "+migrate, func(t *testing.T) {
+				ownNetwork(t)
+				if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte(migrate), 0); err != nil {
+					t.Fatal(err)
+				}
+				s := start(t, "127.0.0.1:0", 3, policy)
+				more, err := listener.Open(listener.Options{Address: s.group.Addr().String(), Share: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer more.Close()
+				if err := more.Listen(); err != nil {
+					t.Fatal(err)
+				}
+				leaver := s.accept(more.FD(0))
+				if err := s.steering.Place(3, more.FD(0)); err != nil {
+					t.Fatal(err)
+				}
+				s.dial("127.0.0.1", 40, false)
+				if held := s.held(40); spread(held) > 1 {
+					t.Errorf("held %v after acceptor 3 joined", held)
+				}
+
+				leaver.halt() // it counts as hung much later
+				s.onlyTo(3)
+				s.dial("127.0.0.1", 40, false)
+				if q, err := listener.QueueOf(more.FD(0)); err != nil || q.Length != 40 {
+					t.Fatalf("queue %+v, %v", q, err)
+				}
+				s.onlyTo(-1)
+				if err := more.Close(); err != nil {
+					t.Fatal(err)
+				}
+				held := s.held(80)
+				if held[3] != 10 || spread(held[:3]) > 1 {
+					t.Errorf("held %v after acceptor 3 left", held)
+				}
+			})
+		}
+	}
+}
+
+// A second Attach, as by a reload or a successor, takes over from the first,
+// whether that was closed or its owner just died.
+func TestAttachAgain(t *testing.T) {
+	needBPF(t)
+	s := start(t, "127.0.0.1:0", 4, Least)
+	for _, died := range []bool{false, true} {
+		for _, policy := range []Policy{RoundRobin, Least, CPU, Hash, Least} {
+			if old := s.steering.program; died && old != nil {
+				old.all.Close() // as the kernel does it: the group keeps the program, and that its maps
+			} else if err := s.steering.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.steering = Attach(Options{Sockets: s.sockets(), Rows: s.rows, Policy: policy})
+			if info := s.steering.Info(); info.Effective != policy || info.Reason != "" {
+				t.Fatalf("asked for %s, got %+v", policy, info)
+			}
+		}
+	}
+	s.dial("127.0.0.1", 40, false)
+	if held := s.held(40); spread(held) > 1 {
+		t.Errorf("held %v", held)
+	}
+}

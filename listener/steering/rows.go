@@ -1,0 +1,41 @@
+package steering
+
+import "sync/atomic"
+
+// MaxAcceptors is the number of Rows, and of acceptors that a program can steer to.
+const MaxAcceptors = 64
+
+// Row is what steering knows of one acceptor. It lies in shared memory as
+// select.bpf.c has it: two cache lines, so that the program's writes do not slow
+// down the acceptor's.
+//
+// Invariant: Selected - Settled is the number of connections in flight, picked
+// for this acceptor and not yet accepted. Selected counts too much where a
+// handshake does not finish (a flood), needs two picks (a SYN cookie, a repeated
+// SYN), and too little where the hash chose; Seat.Beat puts both right.
+type Row struct {
+	Selected atomic.Uint64 // written by the program
+	round    atomic.Uint64 // the program's own
+	_        [6]uint64
+
+	Active    atomic.Int64  // connections that the acceptor holds
+	Settled   atomic.Uint64 // picks that are over
+	Heartbeat atomic.Int64  // CLOCK_MONOTONIC, in nanoseconds, of its last turn; 0 = not running yet
+	Flags     atomic.Uint64 // not 0: nothing new is steered to it
+	_         [4]uint64
+}
+
+// The flags. Each has one writer, by Or and And.
+const (
+	Draining uint64 = 1 << iota // the control plane's: the acceptor leaves
+	Closed                      // the acceptor's: it takes nothing new for now
+)
+
+// GiveBack clears what acceptor i held when its process died. What waits in its
+// queue still counts, for its successor; until that turns, it counts as hung.
+func (r *Rows) GiveBack(i int) {
+	row := r.Row(i)
+	row.Heartbeat.Store(0)
+	row.Active.Store(0)
+	row.Flags.And(^Closed)
+}
