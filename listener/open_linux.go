@@ -159,6 +159,17 @@ func (g *Group) listenFirst() error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
+// Stop ends listening for whoever holds the sockets, workers included: clients are
+// refused from now on, and what still waits in a queue is reset. Close alone does so
+// only where the descriptors are the last.
+func (g *Group) Stop() error {
+	var errs []error
+	for _, fd := range g.fds {
+		errs = append(errs, unix.Shutdown(fd, unix.SHUT_RD))
+	}
+	return errors.Join(errs...)
+}
+
 // Close closes the group's descriptors. Where they are a socket's last ones,
 // what waits in its queue is reset.
 func (g *Group) Close() error {

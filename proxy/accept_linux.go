@@ -20,20 +20,24 @@ const (
 )
 
 // watchSockets asks epoll to tell of connections that wait for acceptor of,
-// level-triggered: what is left in a queue is told again.
+// level-triggered: what is left in a queue is told again. Once it has stopped it
+// watches its mail only: a sibling may have sent something before it knew.
 func (a *Acceptor) watchSockets(of int) {
-	if a.stopped || a.paused {
+	if a.paused {
 		return
 	}
 	for i, l := range a.listeners {
-		errno := a.sys.watch(a.epoll, l.Sockets[of], &syscall.EpollEvent{Events: epollIn, Fd: int32(of<<16 | i), Pad: padListener})
+		if a.stopped {
+			break
+		}
+		errno := a.sys.watch(a.epoll, l.Sockets[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of<<16 | i), Pad: padListener})
 		if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
 			a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 			return
 		}
 	}
 	if a.mail.Receive != nil {
-		a.sys.watch(a.epoll, a.mail.Receive[of], &syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
+		a.sys.watch(a.epoll, a.mail.Receive[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
 	}
 }
 
@@ -57,11 +61,11 @@ func (a *Acceptor) acceptReady() {
 	}
 	for _, r := range a.ready {
 		switch {
-		case a.paused || a.stopped:
+		case a.paused:
 			return
 		case r.listener == mailbox:
 			a.receive(r.of)
-		default:
+		case !a.stopped:
 			for n := 0; n < acceptBudget && !a.paused && a.acceptFrom(r.listener, r.of); n++ {
 			}
 		}

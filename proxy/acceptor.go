@@ -124,8 +124,8 @@ type pooled struct {
 type backendSlot struct {
 	pool, name string
 	cells      *metrics.BackendCells
-	next       int  // turn among its addresses
-	failing    bool // its last connect failed, and the operator was told
+	next       uint16 // turn among its addresses
+	failing    bool   // its last connect failed, and the operator was told
 }
 
 // New makes an acceptor that accepts nothing yet. Run starts it.
@@ -230,7 +230,7 @@ func (a *Acceptor) backendSlot(poolName, name string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	a.backends = append(a.backends, backendSlot{pool: poolName, name: name, cells: cells, next: a.id})
+	a.backends = append(a.backends, backendSlot{pool: poolName, name: name, cells: cells, next: uint16(a.id)})
 	return uint32(len(a.backends) - 1), nil
 }
 
@@ -269,6 +269,7 @@ func (a *Acceptor) StopAccepting() {
 				}
 			}
 			a.unwatchSockets(of)
+			a.watchSockets(of)
 		}
 	})
 }
@@ -291,7 +292,8 @@ func (a *Acceptor) Holds(source netip.AddrPort) (held bool) {
 	a.do(func() {
 		for slot := range a.slab.slots() {
 			s := a.slab.at(slot)
-			if s.state == stateRelaying && a.sys.localAddr(int(s.fd[backend])) == source {
+			// One that is dialing may be established already, and its backend be asking.
+			if (s.state == stateRelaying || s.state == stateDialing) && a.sys.localAddr(int(s.fd[backend])) == source {
 				held = true
 				return
 			}

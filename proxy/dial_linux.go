@@ -46,10 +46,15 @@ func (a *Acceptor) dial(slot int32, s *session) {
 func (a *Acceptor) connect(slot int32, s *session, p *pooled, i int) syscall.Errno {
 	b := &a.backends[p.slots[i]]
 	s.backend = p.slots[i]
-	s.tried |= pool.TriedBit(i)
 	addrs := p.Backends[i].Addrs
-	addr := addrs[b.next%len(addrs)]
-	b.next++
+	if s.tries == 0 {
+		b.next++
+		s.turn = b.next
+	}
+	addr := addrs[(int(s.turn)+int(s.tries))%len(addrs)]
+	if int(s.tries)+1 >= len(addrs) { // a name with several addresses may be picked again for the next one
+		s.tried |= pool.TriedBit(i)
+	}
 
 	fd, errno := a.sys.socket(familyOf(addr))
 	if errno != 0 {

@@ -40,7 +40,7 @@ func (a *Acceptor) openLoop() error {
 		unix.Close(a.epoll)
 		return fmt.Errorf("eventfd: %w", err)
 	}
-	if errno := a.sys.watch(a.epoll, a.wakeFD, &syscall.EpollEvent{Events: epollIn | epollET, Pad: padWake}); errno != 0 {
+	if errno := a.sys.watch(a.epoll, a.wakeFD, syscall.EpollEvent{Events: epollIn | epollET, Pad: padWake}); errno != 0 {
 		a.closeLoop()
 		return fmt.Errorf("epoll_ctl eventfd: %w", errno)
 	}
@@ -202,7 +202,7 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 
 // watch registers one side of a session once and for all events, edge-triggered.
 func (a *Acceptor) watch(slot int32, s *session, sd side) syscall.Errno {
-	return a.sys.watch(a.epoll, int(s.fd[sd]), &syscall.EpollEvent{
+	return a.sys.watch(a.epoll, int(s.fd[sd]), syscall.EpollEvent{
 		Events: epollIn | epollPri | epollOut | epollRdhup | uint32(epollET),
 		Fd:     slot<<1 | int32(sd), Pad: int32(s.gen),
 	})

@@ -24,6 +24,7 @@ type session struct {
 	queued      bool // on the run list
 	tried       uint64
 	tries       uint8
+	turn        uint16               // where its tries begin among the addresses of a backend
 	firstEOF    metrics.Reason       // whose FIN came first; valid once a half is not open
 	listener    uint16               // index in Acceptor.listeners
 	backend     uint32               // index in Acceptor.backends; valid if picked

@@ -33,7 +33,7 @@ type sys struct {
 	sendFD    func(mail, listener, fd int) syscall.Errno
 	receiveFD func(mail int) (listener, fd int, errno syscall.Errno)
 	pipe      func(size int) (r, w, capacity int, errno syscall.Errno)
-	watch     func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno
+	watch     func(epoll, fd int, ev syscall.EpollEvent) syscall.Errno // by value: a pointer would be allocated
 	unwatch   func(epoll, fd int) syscall.Errno
 	poll      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // keeps the scheduler's P
 	wait      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // gives it up: for long waits
@@ -92,8 +92,8 @@ func linux() sys {
 		sendFD:    mail.send,
 		receiveFD: mail.receive,
 		pipe:      sysPipe,
-		watch: func(epoll, fd int, ev *syscall.EpollEvent) syscall.Errno {
-			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
+		watch: func(epoll, fd int, ev syscall.EpollEvent) syscall.Errno {
+			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 			return e
 		},
 		unwatch: func(epoll, fd int) syscall.Errno {

@@ -15,8 +15,7 @@ const MaxAcceptors = 64
 // SYN), and too little where the hash chose; Seat.Beat puts both right.
 type Row struct {
 	Selected atomic.Uint64 // written by the program
-	round    atomic.Uint64 // the program's own
-	_        [6]uint64
+	_        [7]uint64     // the first is the program's own
 
 	Active    atomic.Int64  // connections that the acceptor holds
 	Settled   atomic.Uint64 // picks that are over

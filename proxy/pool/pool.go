@@ -1,3 +1,13 @@
+// Package pool chooses the backend of a session.
+//
+//	Pool (names, addresses, weights; plain data, part of a Plan)
+//	   │ NewPicker, one per acceptor
+//	   ▼
+//	Picker.Pick(tried) ─► index of a backend, or -1
+//	   ▲
+//	   └ sessions held by each backend over all acceptors, from the board
+//
+// It opens no connection: the acceptor dials, and asks again with what it has tried.
 package pool
 
 import (

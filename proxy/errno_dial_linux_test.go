@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/metrics"
+)
+
+// connectClasses is every errno that connect(2) and SO_ERROR give, by its class.
+var connectClasses = map[syscall.Errno]metrics.ConnectError{
+	syscall.ECONNREFUSED:  metrics.ConnectRefused,
+	syscall.ETIMEDOUT:     metrics.ConnectTimeout,
+	syscall.ENETUNREACH:   metrics.ConnectUnreachable,
+	syscall.EHOSTUNREACH:  metrics.ConnectUnreachable,
+	syscall.EHOSTDOWN:     metrics.ConnectUnreachable,
+	syscall.ENETDOWN:      metrics.ConnectUnreachable,
+	syscall.ENONET:        metrics.ConnectUnreachable,
+	syscall.ECONNRESET:    metrics.ConnectReset,
+	syscall.ECONNABORTED:  metrics.ConnectReset,
+	syscall.EPIPE:         metrics.ConnectReset,
+	syscall.EADDRNOTAVAIL: metrics.ConnectNoPorts,
+	syscall.EADDRINUSE:    metrics.ConnectNoPorts,
+	syscall.EAGAIN:        metrics.ConnectNoPorts,
+	syscall.EPERM:         metrics.ConnectOther,
+	syscall.EACCES:        metrics.ConnectOther,
+	syscall.EAFNOSUPPORT:  metrics.ConnectOther,
+}
+
+// A try that fails, at whatever step, is counted and repeated on the other backend.
+func TestDialRetries(t *testing.T) {
+	for _, step := range []string{"socket", "bind", "connect", "watch", "sockError"} {
+		for errno, class := range connectClasses {
+			t.Run(fmt.Sprintf("%s/%v", step, errno), func(t *testing.T) {
+				w := newWorld(t, withSource)
+				w.failStep(step, errno)
+				_, s := w.accept()
+				if step == "sockError" {
+					w.turn(w.on(s.fd[backend], epollErr|epollHup))
+				}
+				if s.state != stateDialing {
+					t.Fatalf("state %d after the first failure, want dialing; closed as %q", s.state, w.ended())
+				}
+				w.wantErrors(class, 1)
+				w.turn(w.on(s.fd[client], epollOut), w.on(s.fd[backend], epollOut))
+				if s.state != stateRelaying {
+					t.Errorf("state %d, want relaying", s.state)
+				}
+				w.wantNotices(map[bool]NoticeKind{true: NoticeNoPorts, false: NoticeConnectFailed}[class == metrics.ConnectNoPorts])
+				w.settled()
+			})
+		}
+	}
+}
+
+// When the retry budget is spent, the last failure gives the reason.
+func TestDialGivesUp(t *testing.T) {
+	for errno, class := range connectClasses {
+		t.Run(errno.Error(), func(t *testing.T) {
+			w := newWorld(t)
+			w.faults["connect"] = always(errno)
+			_, s := w.accept()
+			want := metrics.ReasonConnectFailed
+			switch class {
+			case metrics.ConnectTimeout:
+				want = metrics.ReasonConnectTimeout
+			case metrics.ConnectNoPorts: // it waits for a port, without rest for nobody
+				if s.state != stateWaiting {
+					t.Fatalf("state %d, want waiting", s.state)
+				}
+				w.pass(2 * time.Second)
+				if n := w.calls["connect"]; n < 4 || n > 24 {
+					t.Errorf("%d calls of connect in a connect_timeout of 1s", n)
+				}
+			}
+			if class != metrics.ConnectNoPorts && w.calls["connect"] != 2 {
+				t.Errorf("%d calls of connect, want 2", w.calls["connect"])
+			}
+			if got := w.ended(); got != want.String() {
+				t.Errorf("closed as %q, want %q", got, want)
+			}
+			w.settled()
+		})
+	}
+}
+
+// A lack of sluice's own is not the backend's fault: the session waits and asks the
+// same backend again.
+func TestDialWaitsForDescriptors(t *testing.T) {
+	for _, step := range []string{"socket", "bind", "connect", "watch"} {
+		for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC} {
+			t.Run(fmt.Sprintf("%s/%v", step, errno), func(t *testing.T) {
+				w := newWorld(t, withSource)
+				w.failStep(step, errno)
+				_, s := w.accept()
+				if s.state != stateWaiting || s.fd[backend] >= 0 || w.a.cells.Backoffs.Load() != 1 {
+					t.Fatalf("state %d, backend descriptor %d, %d pauses", s.state, s.fd[backend], w.a.cells.Backoffs.Load())
+				}
+				w.pass(parkFor + 3*tickLength)
+				if s.state != stateDialing {
+					t.Errorf("state %d, want dialing", s.state)
+				}
+				w.wantErrors(metrics.ConnectOther, 0)
+				w.settled()
+			})
+		}
+	}
+}
+
+// A lack that lasts ends the session after connect_timeout, and does not spin.
+func TestDialLacksForGood(t *testing.T) {
+	w := newWorld(t)
+	w.faults["socket"] = always(syscall.EMFILE)
+	w.accept()
+	w.pass(2 * time.Second)
+	if got := w.ended(); got != "internal_error" {
+		t.Errorf("closed as %q", got)
+	}
+	if n := w.calls["socket"]; n > 12 {
+		t.Errorf("%d calls of socket in a second", n)
+	}
+	w.wantNotices(NoticeAcceptPaused)
+	w.settled()
+}
+
+// connect_timeout is per try, and the answer of the next try counts.
+func TestDialTimesOut(t *testing.T) {
+	w := newWorld(t)
+	_, s := w.accept()
+	first := s.fd[backend]
+	w.pass(time.Second + 3*tickLength)
+	if w.at(int(s.fd[backend])); s.fd[backend] == first || w.fds[int(first)].closed == "" {
+		t.Fatal("the first try still goes on")
+	}
+	w.turn(w.on(s.fd[backend], epollOut))
+	if s.state != stateRelaying {
+		t.Errorf("state %d, want relaying", s.state)
+	}
+	w.wantErrors(metrics.ConnectTimeout, 1)
+	w.settled()
+}
+
+// An answer that comes in the turn of the deadline is an answer.
+func TestDialAnsweredAtTheDeadline(t *testing.T) {
+	w := newWorld(t)
+	_, s := w.accept()
+	w.elapsed += 5 * time.Second
+	w.turn(w.on(s.fd[backend], epollOut))
+	if s.state != stateRelaying {
+		t.Errorf("state %d, want relaying", s.state)
+	}
+	w.settled()
+}
+
+func TestRestoredBackendIsTold(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Pools[0].Backends = p.Pools[0].Backends[:1] })
+	w.faults["connect"] = []syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNREFUSED}
+	w.accept()
+	w.accept()
+	w.wantNotices(NoticeConnectFailed) // once for the run of failures
+	w.relaying()
+	w.wantNotices(NoticeConnectRestored)
+	w.settled()
+}
+
+func withSource(p *Plan) { p.Pools[0].Source = netip.MustParseAddr("192.0.2.9") }
+
+// failStep makes the first try fail at step. The watch of the client comes before.
+func (w *world) failStep(step string, errno syscall.Errno) {
+	w.faults[step] = []syscall.Errno{errno}
+	if step == "watch" {
+		w.faults[step] = []syscall.Errno{0, errno}
+	}
+}
+
+// wantErrors wants n failed tries over all backends, all of one class.
+func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
+	w.t.Helper()
+	var got [metrics.NumConnectErrors]uint64
+	for _, b := range w.a.backends {
+		for c := range got {
+			got[c] += b.cells.Errors[c].Load()
+		}
+	}
+	var want [metrics.NumConnectErrors]uint64
+	want[class] = n
+	if got != want {
+		w.t.Errorf("connect errors by class %v, want %v", got, want)
+	}
+	if retries := w.a.pools[0].cells.Retries.Load(); retries != n {
+		w.t.Errorf("%d retries, want %d", retries, n)
+	}
+}

@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/metrics"
+)
+
+// Every errno of the calls that move bytes from the client to the backend.
+func TestRelayErrno(t *testing.T) {
+	const (
+		goesOn       = ""
+		clientBroke  = "client_reset: client closed, backend reset"
+		backendBroke = "backend_reset: client reset, backend closed"
+	)
+	for _, e := range []struct {
+		relay Relay
+		step  string
+		errno syscall.Errno
+		want  string
+	}{
+		{RelayCopy, "read", syscall.EAGAIN, goesOn},
+		{RelayCopy, "read", syscall.EINTR, goesOn},
+		{RelayCopy, "read", syscall.ECONNRESET, clientBroke},
+		{RelayCopy, "read", syscall.ETIMEDOUT, clientBroke},
+		{RelayCopy, "read", syscall.EHOSTUNREACH, clientBroke},
+		{RelayCopy, "write", syscall.EAGAIN, goesOn},
+		{RelayCopy, "write", syscall.EINTR, goesOn},
+		{RelayCopy, "write", syscall.EPIPE, backendBroke},
+		{RelayCopy, "write", syscall.ECONNRESET, backendBroke},
+		{RelayCopy, "write", syscall.ETIMEDOUT, backendBroke},
+		{RelaySplice, "splice in", syscall.EAGAIN, goesOn},
+		{RelaySplice, "splice in", syscall.EINTR, goesOn},
+		{RelaySplice, "splice in", syscall.ECONNRESET, clientBroke},
+		{RelaySplice, "splice out", syscall.EAGAIN, goesOn},
+		{RelaySplice, "splice out", syscall.EINTR, goesOn},
+		{RelaySplice, "splice out", syscall.EPIPE, backendBroke},
+		{RelaySplice, "splice out", syscall.ECONNRESET, backendBroke},
+		{RelaySplice, "pipe", syscall.EMFILE, goesOn}, // it copies instead
+		{RelaySplice, "pipe", syscall.ENFILE, goesOn},
+		{RelaySplice, "pipe", syscall.ENOMEM, goesOn},
+	} {
+		t.Run(fmt.Sprintf("%s/%v", e.step, e.errno), func(t *testing.T) {
+			w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = e.relay })
+			s, f := w.relaying()
+			fds := s.fd
+			f[client].in = []byte("some words")
+			w.faults[e.step] = []syscall.Errno{e.errno}
+			w.turn(w.on(fds[client], epollIn))
+			if e.want != goesOn {
+				if got := w.outcome(s, fds); got != e.want {
+					t.Errorf("got  %s\nwant %s", got, e.want)
+				}
+				w.settled()
+				return
+			}
+			if e.errno == syscall.EAGAIN { // the kernel tells when it is worth another try
+				w.turn(w.on(fds[client], epollIn), w.on(fds[backend], epollOut))
+			}
+			if got := string(f[backend].out); got != "some words" {
+				t.Errorf("the backend got %q", got)
+			}
+			w.settled()
+		})
+	}
+}
+
+// A peer that is gone when it should be told of an end is a reset.
+func TestShutdownErrno(t *testing.T) {
+	w := newWorld(t)
+	s, f := w.relaying()
+	fds := s.fd
+	f[client].eof = true
+	w.faults["shutdown"] = []syscall.Errno{syscall.ENOTCONN}
+	w.turn(w.on(fds[client], epollIn|epollRdhup))
+	if got, want := w.outcome(s, fds), "backend_reset: client reset, backend closed"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	w.settled()
+}
+
+// A short write holds the rest, stops reading, and goes on where it left off.
+func TestShortWrite(t *testing.T) {
+	for _, relay := range []Relay{RelayCopy, RelaySplice} {
+		w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = relay })
+		s, f := w.relaying()
+		sent := bytes.Repeat([]byte("0123456789"), 1000)
+		f[client].in = sent
+		f[backend].room = 4321
+		w.turn(w.on(s.fd[client], epollIn))
+		if h := s.half[toBackend]; int(h.held) != len(sent)-4321 || h.bytes != 4321 {
+			t.Errorf("relay %d: held %d, delivered %d", relay, h.held, h.bytes)
+		}
+		f[client].in = []byte("more")
+		reads := w.calls["read"] + w.calls["splice in"]
+		w.turn(w.on(s.fd[client], epollIn))
+		if n := w.calls["read"] + w.calls["splice in"]; n != reads {
+			t.Errorf("relay %d: %d reads while bytes are held", relay, n-reads)
+		}
+		f[backend].room = 1 << 20
+		w.turn(w.on(s.fd[backend], epollOut))
+		if got := f[backend].out; !bytes.Equal(got, append(sent, "more"...)) {
+			t.Errorf("relay %d: the backend got %d bytes, want %d, or others", relay, len(got), len(sent)+4)
+		}
+		if a := w.a.cells; a.SpillBytes.Load() != 0 || a.PipesInUse.Load() != 0 {
+			t.Errorf("relay %d: %d bytes spilled, %d pipes in use", relay, a.SpillBytes.Load(), a.PipesInUse.Load())
+		}
+		w.settled()
+	}
+}
+
+// A session cut while bytes are held destroys its pipe: the next one must not get them.
+func TestHeldPipeIsDestroyed(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
+	s, f := w.relaying()
+	f[client].in = []byte("never delivered")
+	f[backend].room = 0
+	w.turn(w.on(s.fd[client], epollIn))
+	if n := w.a.cells.PipesInUse.Load(); n != 1 {
+		t.Fatalf("%d pipes in use", n)
+	}
+	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	if n := w.a.cells.PipesOpen.Load(); n != 0 {
+		t.Errorf("%d pipes are left open", n)
+	}
+	w.settled()
+}
+
+// What came before a RST is delivered, though it takes more than one turn.
+func TestLongDataBeforeReset(t *testing.T) {
+	for _, relay := range []Relay{RelayCopy, RelaySplice} {
+		w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = relay })
+		s, f := w.relaying()
+		f[backend].in = make([]byte, 3*turnBytes)
+		f[backend].err = syscall.ECONNRESET
+		w.turn(w.on(s.fd[backend], epollIn|epollErr|epollHup|epollRdhup))
+		if n := len(f[client].out); n != 3*turnBytes {
+			t.Errorf("relay %d: %d of %d bytes were delivered before the RST", relay, n, 3*turnBytes)
+		}
+		if got := w.ended(); got != "backend_reset" {
+			t.Errorf("relay %d: closed as %q", relay, got)
+		}
+		w.settled()
+	}
+}
+
+// An endless sender gets its share of each turn and no more, and its session's other
+// half moves beside it.
+func TestTurnIsBounded(t *testing.T) {
+	w := newWorld(t)
+	s, f := w.relaying()
+	f[client].in = make([]byte, 10*turnBytes)
+	f[backend].in = []byte("meanwhile")
+	w.events = []syscall.EpollEvent{w.on(s.fd[client], epollIn), w.on(s.fd[backend], epollIn)}
+	w.once()
+	if n := len(f[backend].out); n < turnBytes || n > turnBytes+bufferSize+pipeSize {
+		t.Errorf("%d bytes moved in a turn", n)
+	}
+	if got := string(f[client].out); got != "meanwhile" {
+		t.Errorf("the client got %q", got)
+	}
+	w.turn()
+	if n := len(f[backend].out); n != 10*turnBytes {
+		t.Errorf("%d bytes arrived", n)
+	}
+	w.settled()
+}
+
+// An event that was meant for the session that had the slot before is not heard.
+func TestStaleEvent(t *testing.T) {
+	w := newWorld(t)
+	s, _ := w.relaying()
+	stale := w.on(s.fd[client], gone)
+	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	w.turn()
+	s, _ = w.relaying()
+	w.turn(stale)
+	if s.state != stateRelaying || s.ready[client]&(broken|hup) != 0 {
+		t.Errorf("state %d, readiness %b", s.state, s.ready[client])
+	}
+	w.settled()
+}
+
+// A session that ends while it is queued, with an event to come in the same batch.
+func TestEndWhileQueued(t *testing.T) {
+	w := newWorld(t)
+	s, f := w.relaying()
+	f[client].in = make([]byte, 3*turnBytes)
+	late := w.on(s.fd[backend], epollIn)
+	w.events = []syscall.EpollEvent{w.on(s.fd[client], epollIn)}
+	w.once() // it has used its share and is queued for more
+	if !s.queued {
+		t.Fatal("not queued")
+	}
+	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	if w.a.slab.used != 1 {
+		t.Error("the slot was given back while it is on the run list")
+	}
+	w.turn(late)
+	w.pass(time.Second)
+	w.settled()
+}

@@ -1,0 +1,376 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// deadline ends whatever a test waits for.
+const deadline = 10 * time.Second
+
+// TestMain opens a first socket, so that the descriptors of Go's own poller are
+// there before a test counts.
+func TestMain(m *testing.M) {
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		l.Close()
+	}
+	os.Exit(m.Run())
+}
+
+// setup is what a test asks of a service; see start for the defaults.
+type setup struct {
+	acceptors int
+	maxPipes  int
+	plan      Plan
+	apart     bool         // every acceptor has a port of its own
+	group     func(*Group) // adds to what all acceptors are given
+	mail      Mail
+	sys       func(*sys) // changes the system calls of every acceptor
+}
+
+func (o *setup) listener() *Listener { return &o.plan.Listeners[0] }
+func (o *setup) pool() *pool.Pool    { return &o.plan.Pools[0] }
+
+// service is running acceptors that share one port, in front of one backend:
+//
+//	test ──dial──► client ──► acceptors ──► backend ──accept──► test
+type service struct {
+	t         testing.TB
+	board     *metrics.Board
+	plan      Plan
+	acceptors []*Acceptor
+	addresses []string // by acceptor; all the same but for setup.apart
+	backend   net.Listener
+	conns     chan *net.TCPConn // what the backend accepts, in order
+}
+
+// start runs a service until the test ends. Then every session must have ended
+// without being told to, and whatever the service held must be given back.
+func start(t testing.TB, change ...func(*setup)) *service {
+	t.Helper()
+	goroutines, descriptors := goleak.IgnoreCurrent(), openDescriptors(t)
+	s := &service{t: t, conns: make(chan *net.TCPConn, 4096)}
+	t.Cleanup(func() { // the last of all
+		if err := goleak.Find(goroutines); err != nil {
+			t.Error(err)
+		}
+		if n := openDescriptors(t); n != descriptors {
+			t.Errorf("%d descriptors are open at the end, %d were at the start", n, descriptors)
+		}
+	})
+	s.backend = s.listen("127.0.0.1:0")
+	go s.acceptAll()
+
+	o := setup{acceptors: 1, maxPipes: 16, plan: Plan{
+		Listeners: []Listener{{Name: "web", Pool: "app"}},
+		Pools: []pool.Pool{{Name: "app", ConnectTimeout: deadline, Backends: []pool.Backend{
+			{Name: "b", Addrs: []netip.AddrPort{addrOf(s.backend)}, Weight: 1},
+		}}},
+	}}
+	for _, c := range change {
+		c(&o)
+	}
+	s.plan = o.plan
+	s.run(o)
+	return s
+}
+
+func (s *service) run(o setup) {
+	board, err := metrics.NewBoard()
+	s.must(err)
+	s.board = board
+	var listening []net.Listener
+	var group Group
+	for i := range o.acceptors {
+		at := "127.0.0.1:0"
+		if i > 0 && !o.apart {
+			at = s.addresses[0]
+		}
+		l := s.listen(at)
+		s.addresses = append(s.addresses, l.Addr().String())
+		listening = append(listening, l)
+		group.Sockets = append(group.Sockets, descriptor(s.t, l.(*net.TCPListener)))
+	}
+	if o.group != nil {
+		o.group(&group)
+	}
+	for i := range o.acceptors {
+		a, err := New(Options{
+			ID: i, Acceptors: o.acceptors, Board: board, Plan: &o.plan, Groups: []Group{group},
+			Mail: o.mail, MaxPipes: o.maxPipes, Beat: 20 * time.Millisecond,
+		})
+		s.must(err)
+		if o.sys != nil {
+			o.sys(&a.sys)
+		}
+		s.acceptors = append(s.acceptors, a)
+	}
+	for _, a := range s.acceptors {
+		go a.Run()
+		a.StartAccepting()
+	}
+	s.t.Cleanup(func() {
+		s.settled()
+		s.backend.Close()
+		for i, a := range s.acceptors {
+			a.Close()
+			listening[i].Close()
+			if n := a.cells.PipesOpen.Load(); n != 0 {
+				s.t.Errorf("acceptor %d left %d pipes open", i, n)
+			}
+			if a.slab.used != 0 || a.wheel.armed != 0 {
+				s.t.Errorf("acceptor %d left %d slots used and %d timers armed", i, a.slab.used, a.wheel.armed)
+			}
+		}
+		s.must(board.Close())
+	})
+}
+
+// listen opens a socket of the port's group. It is not MPTCP: such a socket is
+// spliced by another code.
+func (s *service) listen(address string) net.Listener {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}), err)
+	}}
+	c.SetMultipathTCP(false)
+	l, err := c.Listen(context.Background(), "tcp", address)
+	s.must(err)
+	return l
+}
+
+func (s *service) acceptAll() {
+	defer close(s.conns)
+	for {
+		c, err := s.backend.Accept()
+		if err != nil {
+			return
+		}
+		s.conns <- c.(*net.TCPConn)
+	}
+}
+
+// dial connects to the service, where acceptors are apart to the first one.
+func (s *service) dial() *net.TCPConn {
+	s.t.Helper()
+	return s.dialTo(0)
+}
+
+func (s *service) dialTo(acceptor int) *net.TCPConn {
+	s.t.Helper()
+	c, err := net.DialTimeout("tcp", s.addresses[acceptor], deadline)
+	s.must(err)
+	return s.owned(c.(*net.TCPConn))
+}
+
+// wantRefused connects and wants a RST, which may come while Dial looks at the
+// connection already.
+func (s *service) wantRefused() {
+	s.t.Helper()
+	c, err := net.DialTimeout("tcp", s.addresses[0], deadline)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	s.must(err)
+	wantEnd(s.t, s.owned(c.(*net.TCPConn)), "", sawRST)
+}
+
+// answered is the next connection that reaches the backend.
+func (s *service) answered() *net.TCPConn {
+	s.t.Helper()
+	select {
+	case c := <-s.conns:
+		return s.owned(c)
+	case <-time.After(deadline):
+		s.t.Fatal("no connection reached the backend")
+		return nil
+	}
+}
+
+// owned gives a connection the test's deadline and closes it when the test ends.
+func (s *service) owned(c *net.TCPConn) *net.TCPConn {
+	s.must(c.SetDeadline(time.Now().Add(deadline)))
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// pair is both ends of a new session.
+func (s *service) pair() (client, backend *net.TCPConn) {
+	s.t.Helper()
+	client = s.dial()
+	return client, s.answered()
+}
+
+// settled waits until no session is left, and then checks the cells.
+func (s *service) settled() {
+	s.t.Helper()
+	waitFor(s.t, "the end of all sessions", func() bool { return s.total(func(c *metrics.AcceptorCells) int64 { return c.Sessions.Load() }) == 0 })
+	for series, c := range s.board.Listeners() {
+		var ended uint64
+		for i := range c.Closed {
+			ended += c.Closed[i].Load()
+		}
+		for i := range c.Rejected {
+			ended += c.Rejected[i].Load()
+		}
+		if c.Accepted.Load()+c.Taken.Load() != ended+c.HandedOff.Load() || c.Active.Load() != 0 || c.HalfClosed.Load() != 0 {
+			s.t.Errorf("%v: accepted %d, ended %d, active %d, half-closed %d", series, c.Accepted.Load(), ended, c.Active.Load(), c.HalfClosed.Load())
+		}
+	}
+	for series, c := range s.board.Backends() {
+		if n := c.Active.Load(); n != 0 {
+			s.t.Errorf("%v: %d sessions still counted", series, n)
+		}
+	}
+	for series, c := range s.board.Acceptors() {
+		if c.PipesInUse.Load() != 0 || c.SpillBytes.Load() != 0 {
+			s.t.Errorf("%v: %d pipes in use, %d bytes spilled", series, c.PipesInUse.Load(), c.SpillBytes.Load())
+		}
+	}
+}
+
+func (s *service) total(of func(*metrics.AcceptorCells) int64) (sum int64) {
+	for _, c := range s.board.Acceptors() {
+		sum += of(c)
+	}
+	return sum
+}
+
+// closed waits until n sessions have ended, and wants each of them to have ended
+// with reason.
+func (s *service) closed(reason metrics.Reason, n uint64) {
+	s.t.Helper()
+	var counts [metrics.NumReasons]uint64
+	waitFor(s.t, "a session's end as "+reason.String(), func() bool {
+		counts = [metrics.NumReasons]uint64{}
+		var sum uint64
+		for _, c := range s.board.Listeners() {
+			for i := range c.Closed {
+				counts[i] += c.Closed[i].Load()
+				sum += c.Closed[i].Load()
+			}
+		}
+		return sum >= n
+	})
+	for i, got := range counts {
+		if want := map[bool]uint64{true: n}[metrics.Reason(i) == reason]; got != want {
+			s.t.Errorf("%d sessions closed as %v, want %d", got, metrics.Reason(i), want)
+		}
+	}
+}
+
+func (s *service) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// The ends that a peer can see.
+const (
+	sawFIN = "FIN"
+	sawRST = "RST"
+)
+
+// rest reads c to its end and says which end it was.
+func rest(t testing.TB, c net.Conn) (data []byte, end string) {
+	t.Helper()
+	data, err := io.ReadAll(c)
+	switch {
+	case err == nil:
+		return data, sawFIN
+	case errors.Is(err, syscall.ECONNRESET):
+		return data, sawRST
+	}
+	t.Fatal("read to the end: ", err)
+	return nil, ""
+}
+
+// wantEnd reads c to its end.
+func wantEnd(t testing.TB, c net.Conn, wantData, wantEnd string) {
+	t.Helper()
+	if data, end := rest(t, c); string(data) != wantData || end != wantEnd {
+		t.Errorf("%v saw %q and %s, want %q and %s", c.LocalAddr(), data, end, wantData, wantEnd)
+	}
+}
+
+// send writes all of data; expect reads as much and compares.
+func send(t testing.TB, c net.Conn, data string) {
+	t.Helper()
+	if _, err := io.WriteString(c, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t testing.TB, c net.Conn, data string) {
+	t.Helper()
+	got := make([]byte, len(data))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != data {
+		t.Fatalf("got %q, %v; want %q", got, err, data)
+	}
+}
+
+// abortConn closes c by a RST.
+func abortConn(t testing.TB, c *net.TCPConn) {
+	t.Helper()
+	if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func addrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
+
+// descriptor is c's, which stays c's.
+func descriptor(t testing.TB, c syscall.Conn) (fd int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+func openDescriptors(t testing.TB) int {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
+// waitFor repeats a check until it holds.
+func waitFor(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(deadline); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("timed out: ", what)
+		}
+	}
+}
+
+// eachRelay runs a test in every relay mode.
+func eachRelay(t *testing.T, run func(t *testing.T, relay Relay)) {
+	for relay, name := range []string{RelayAuto: "auto", RelaySplice: "splice", RelayCopy: "copy"} {
+		t.Run(name, func(t *testing.T) { run(t, Relay(relay)) })
+	}
+}

@@ -1,0 +1,329 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// world is the outside of one acceptor, played: descriptors with scripted contents,
+// events that the test chooses, and faults at any step. The test turns the loop by
+// hand, so each turn can be looked at.
+type world struct {
+	t       *testing.T
+	a       *Acceptor
+	plan    *Plan
+	fds     map[int]*fakeFD
+	calls   map[string]int
+	faults  map[string][]syscall.Errno // what the next calls of a step give; 0 = as usual
+	queue   int                        // connections that wait in the accept queue
+	watched map[int]syscall.EpollEvent
+	events  []syscall.EpollEvent // of the next turn
+	notices chan Notice
+	unsent  int           // what a socket has sent and not been acknowledged
+	elapsed time.Duration // the clock stands still but for pass
+}
+
+// fakeFD is a socket or an end of a pipe.
+type fakeFD struct {
+	in     []byte // what reads give, then eof or err, else EAGAIN
+	eof    bool
+	err    syscall.Errno
+	room   int // what writes still take; then EAGAIN
+	out    []byte
+	shut   bool
+	closed string  // "" while open, else "close" or "reset"
+	reader *fakeFD // of a pipe's writing end: the other end
+}
+
+const fakeListener = 1000 // far from any real descriptor, since nothing real is opened
+
+// newWorld makes an acceptor in a played world. It has one listener and two backends.
+func newWorld(t *testing.T, change ...func(*Plan)) *world {
+	board, err := metrics.NewBoard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}
+	w := &world{
+		t: t, fds: map[int]*fakeFD{}, calls: map[string]int{}, faults: map[string][]syscall.Errno{}, watched: map[int]syscall.EpollEvent{},
+		notices: make(chan Notice, 100),
+		plan: &Plan{Listeners: []Listener{{Name: "web", Pool: "app"}}, Pools: []pool.Pool{{
+			Name: "app", ConnectTimeout: time.Second, Retries: 1,
+			Backends: []pool.Backend{{Name: "a", Addrs: at, Weight: 1}, {Name: "b", Addrs: at, Weight: 1}},
+		}}},
+	}
+	for _, c := range change {
+		c(w.plan)
+	}
+	w.a, err = New(Options{
+		Acceptors: 1, Board: board, Plan: w.plan, Groups: []Group{{Sockets: []int{fakeListener}}},
+		Notices: w.notices, MaxPipes: 2, Beat: tickLength,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := w.a.sys
+	t.Cleanup(func() {
+		real.close(w.a.epoll)
+		real.close(w.a.wakeFD)
+		if err := board.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.play()
+	w.a.open(true)
+	w.a.watchSockets(0)
+	return w
+}
+
+// fault counts a call of step and says what it fails with.
+func (w *world) fault(step string) (e syscall.Errno) {
+	w.calls[step]++
+	if q := w.faults[step]; len(q) > 0 {
+		e, w.faults[step] = q[0], q[1:]
+	}
+	return e
+}
+
+func (w *world) open() int {
+	fd := fakeListener + 1 + len(w.fds)
+	w.fds[fd] = &fakeFD{room: 1 << 30}
+	return fd
+}
+
+// at is an open descriptor; the use of another one is a fault of the acceptor.
+func (w *world) at(fd int) *fakeFD {
+	f := w.fds[fd]
+	if f == nil || f.closed != "" {
+		w.t.Helper()
+		w.t.Fatalf("descriptor %d is used and not open", fd)
+	}
+	return f
+}
+
+func (w *world) play() {
+	end := func(fd int, how string) syscall.Errno {
+		w.at(fd).closed = how
+		delete(w.watched, fd)
+		return 0
+	}
+	w.a.sys = sys{
+		accept: func(int) (int, syscall.Errno) {
+			if e := w.fault("accept"); e != 0 {
+				return -1, e
+			}
+			if w.queue == 0 {
+				return -1, syscall.EAGAIN
+			}
+			w.queue--
+			return w.open(), 0
+		},
+		socket: func(int) (int, syscall.Errno) {
+			if e := w.fault("socket"); e != 0 {
+				return -1, e
+			}
+			return w.open(), 0
+		},
+		bind: func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
+		connect: func(fd int, _ netip.AddrPort) syscall.Errno {
+			w.at(fd)
+			if e := w.fault("connect"); e != 0 {
+				return e
+			}
+			return syscall.EINPROGRESS
+		},
+		sockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },
+		localAddr: func(int) netip.AddrPort { return netip.AddrPort{} },
+		read: func(fd int, p []byte) (int, syscall.Errno) {
+			f := w.at(fd)
+			if e := w.fault("read"); e != 0 {
+				return 0, e
+			}
+			return f.read(p)
+		},
+		write: func(fd int, p []byte) (int, syscall.Errno) {
+			f := w.at(fd)
+			if e := w.fault("write"); e != 0 {
+				return 0, e
+			}
+			return f.write(p)
+		},
+		splice: func(from, to, n int) (int, syscall.Errno) {
+			in, out, step := w.at(from), w.at(to), "splice out"
+			if out.reader != nil {
+				out, step = out.reader, "splice in"
+			}
+			if e := w.fault(step); e != 0 {
+				return 0, e
+			}
+			if step == "splice out" {
+				m, e := out.write(in.in[:n])
+				in.in = in.in[m:]
+				return m, e
+			}
+			p := make([]byte, n)
+			n, e := in.read(p)
+			out.in = p[:n]
+			return n, e
+		},
+		shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
+		unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
+		close:    func(fd int) syscall.Errno { return end(fd, "close") },
+		reset:    func(fd int) syscall.Errno { return end(fd, "reset") },
+		pipe: func(size int) (int, int, int, syscall.Errno) {
+			if e := w.fault("pipe"); e != 0 {
+				return -1, -1, 0, e
+			}
+			r, to := w.open(), w.open()
+			w.at(to).reader = w.at(r)
+			return r, to, size, 0
+		},
+		watch: func(_, fd int, ev syscall.EpollEvent) syscall.Errno {
+			if e := w.fault("watch"); e != 0 {
+				return e
+			}
+			w.watched[fd] = ev
+			return 0
+		},
+		unwatch: func(_, fd int) syscall.Errno { delete(w.watched, fd); return 0 },
+		poll:    func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("poll") },
+		wait:    func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("wait") },
+	}
+}
+
+// told moves the events of this turn to evs. The listener's is level-triggered.
+func (w *world) told(evs []syscall.EpollEvent) int {
+	if l, ok := w.watched[fakeListener]; ok && (w.queue > 0 || len(w.faults["accept"]) > 0) {
+		w.events = append(w.events, l)
+	}
+	n := copy(evs, w.events)
+	w.events = nil
+	return n
+}
+
+func (f *fakeFD) read(p []byte) (int, syscall.Errno) {
+	n := copy(p, f.in)
+	f.in = f.in[n:]
+	switch {
+	case n > 0 || f.eof && f.err == 0:
+		return n, 0
+	case f.err != 0:
+		return 0, f.err
+	}
+	return 0, syscall.EAGAIN
+}
+
+func (f *fakeFD) write(p []byte) (int, syscall.Errno) {
+	switch n := min(len(p), f.room); {
+	case f.err != 0:
+		return 0, syscall.EPIPE
+	case n == 0:
+		return 0, syscall.EAGAIN
+	default:
+		f.out = append(f.out, p[:n]...)
+		f.room -= n
+		return n, 0
+	}
+}
+
+// turn lets the loop see events on descriptors and runs it until nothing is queued.
+func (w *world) turn(events ...syscall.EpollEvent) {
+	w.events = events
+	for w.once(); w.a.runs.n > 0; w.once() {
+	}
+}
+
+func (w *world) once() {
+	w.a.start = time.Now().Add(-w.elapsed)
+	w.a.turn()
+}
+
+// on is the event that epoll would give for a session's side.
+func (w *world) on(fd int32, events uint32) syscall.EpollEvent {
+	ev, ok := w.watched[int(fd)]
+	if !ok {
+		w.t.Fatalf("descriptor %d is not watched", fd)
+	}
+	ev.Events = events
+	return ev
+}
+
+// pass lets time go by, turn after turn of ten milliseconds.
+func (w *world) pass(d time.Duration) {
+	for end := w.elapsed + d; w.elapsed < end; {
+		w.elapsed += 10 * time.Millisecond
+		w.turn()
+	}
+}
+
+// always is a fault that does not go away.
+func always(e syscall.Errno) (all []syscall.Errno) {
+	for range 10_000 {
+		all = append(all, e)
+	}
+	return all
+}
+
+// accept brings a session into being; it is then dialing, or whatever faults make
+// of it.
+func (w *world) accept() (int32, *session) {
+	w.queue++
+	w.turn()
+	return 0, w.a.slab.at(0)
+}
+
+// relaying brings a session to relaying, both its sides ready to be written.
+func (w *world) relaying() (*session, [2]*fakeFD) {
+	_, s := w.accept()
+	w.turn(w.on(s.fd[client], epollOut), w.on(s.fd[backend], epollOut))
+	if s.state != stateRelaying {
+		w.t.Fatalf("state %d, want relaying", s.state)
+	}
+	return s, [2]*fakeFD{w.at(int(s.fd[client])), w.at(int(s.fd[backend]))}
+}
+
+// ended is the reason of the one session that has ended, or "" if none has.
+func (w *world) ended() (reason string) {
+	for i := range w.a.listeners[0].cells.Closed {
+		switch n := w.a.listeners[0].cells.Closed[i].Load(); {
+		case n > 1 || n == 1 && reason != "":
+			w.t.Errorf("more than one session ended: %d as %v, and %q", n, metrics.Reason(i), reason)
+		case n == 1:
+			reason = metrics.Reason(i).String()
+		}
+	}
+	return reason
+}
+
+// settled ends what still runs and checks that nothing is left of it.
+func (w *world) settled() {
+	w.t.Helper()
+	for slot := range w.a.slab.slots() {
+		if s := w.a.slab.at(slot); s.state != stateFree {
+			w.a.cut(slot, s, metrics.ReasonInternal)
+		}
+	}
+	w.turn()
+	w.a.pipes.release()
+	for fd, f := range w.fds {
+		if f.closed == "" {
+			w.t.Errorf("descriptor %d is left open", fd)
+		}
+	}
+	a, l := w.a.cells, w.a.listeners[0].cells
+	var held int64
+	for _, b := range w.a.backends {
+		held += b.cells.Active.Load()
+	}
+	got := fmt.Sprint(a.Sessions.Load(), a.PipesOpen.Load(), a.PipesInUse.Load(), a.SpillBytes.Load(), l.Active.Load(), l.HalfClosed.Load(),
+		held, w.a.slab.used, w.a.wheel.armed, w.a.runs.n)
+	if got != "0 0 0 0 0 0 0 0 0 0" {
+		w.t.Errorf("left: sessions, pipes open, in use, spilled, active, half-closed, on backends, slots, timers, queued: %s", got)
+	}
+}
