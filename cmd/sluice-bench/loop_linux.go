@@ -32,8 +32,6 @@ func newLoop() (*loop, error) {
 	return &loop{epoll: fd, buf: make([]byte, readSize)}, nil
 }
 
-func (l *loop) close() { unix.Close(l.epoll) }
-
 // wait returns the sockets that are ready, none when limit has passed or a signal came. It waits the first milliseconds without
 // telling the Go scheduler, which would otherwise wake its monitor thread for each short wait and take CPU from what is measured.
 func (l *loop) wait(limit time.Duration) ([]event, error) {

@@ -116,7 +116,7 @@ func userMemory(root int) (int64, error) {
 		line, _, _ := strings.Cut(rest, "kB")
 		kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("Pss of process %d: %w", p.Pid, err)
+			return 0, fmt.Errorf("proportional set size of process %d: %w", p.Pid, err)
 		}
 		sum += kib << 10
 	}
