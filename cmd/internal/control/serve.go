@@ -82,6 +82,7 @@ type service struct {
 // Serve runs a service until a signal has ended it. It returns nil after a clean
 // drain and ErrCut after one that had to cut sessions.
 func Serve(o Options) error {
+	o.Config.Acceptors.Count = config.Auto(o.Config.Acceptors.Number()) // once: the host changes what auto would count
 	s := &service{Options: o, started: time.Now(), reaper: newReaper()}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -235,6 +236,7 @@ func (s *service) closeGroups() {
 	s.groupsMu.Lock()
 	defer s.groupsMu.Unlock()
 	for _, g := range s.groups {
+		g.Stop() // workers hold the sockets, too
 		g.Close()
 	}
 }

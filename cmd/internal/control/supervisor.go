@@ -27,8 +27,8 @@ const (
 // own. It holds the sockets and the board, so a worker that dies takes its running
 // sessions with it and nothing else.
 //
-//	supervisor ──start, accept, apply, ...──► worker 0   (one socketpair each)
-//	    │      ◄──done, notice───────────────
+//	supervisor ──start, start_accepting, apply, ...──► worker 0   (one socketpair each)
+//	    │      ◄──done, notice────────────────────────
 //	    └ its death closes the socketpairs: the workers drain and end
 type supervisor struct {
 	log     *slog.Logger
@@ -41,6 +41,7 @@ type supervisor struct {
 	reaper  *reaper
 
 	live     atomic.Bool   // the sockets are listening: a worker accepts from its start
+	leaving  atomic.Bool   // and have been quiesced
 	stopping chan struct{} // closed by stop: workers that die get no successor
 	stop     func()
 	all      []*worker
@@ -56,7 +57,7 @@ func newSupervisor(log *slog.Logger, board *metrics.Board, rows []*steering.Rows
 	}
 	s.plan.Store(options[0].Plan)
 	for i := range options {
-		s.all = append(s.all, &worker{number: i, state: metrics.WorkerDead})
+		s.all = append(s.all, &worker{number: i, state: metrics.WorkerDead, rescues: map[int]bool{}})
 	}
 	return s
 }
@@ -77,7 +78,7 @@ func (s *supervisor) start() error {
 
 // abandon ends the workers of a start that failed.
 func (s *supervisor) abandon() {
-	s.killAll()
+	s.kill(everyone)
 	for _, w := range s.all {
 		if w.current() != nil {
 			s.bury(w)
@@ -112,11 +113,23 @@ func (s *supervisor) spawn(w *worker) error {
 		told = s.plan.Load()
 		_, err = p.conn.ask(message{Kind: kindApply, Plan: told}, answerWithin)
 	}
-	if err == nil && s.live.Load() {
-		_, err = p.conn.ask(message{Kind: kindStartAccepting}, answerWithin)
+	// What follows it may have heard by itself, and then hears twice.
+	for _, hung := range w.rescued() {
+		if err == nil {
+			_, err = p.conn.ask(message{Kind: kindRescue, Hung: hung, On: true}, answerWithin)
+		}
 	}
-	if err == nil && s.isStopping() { // it may have heard of that before it began
-		_, err = p.conn.ask(message{Kind: kindStopAccepting}, answerWithin)
+	for _, now := range []struct {
+		is   func() bool
+		kind messageKind
+	}{
+		{s.leaving.Load, kindLeave},
+		{s.live.Load, kindStartAccepting},
+		{s.isStopping, kindStopAccepting},
+	} {
+		if err == nil && now.is() {
+			_, err = p.conn.ask(message{Kind: now.kind}, answerWithin)
+		}
 	}
 	if err != nil {
 		_ = p.Kill()
@@ -178,7 +191,7 @@ const (
 	// A worker that has lived for steadyAfter is restarted at once: connections wait
 	// in its queue. One that dies sooner will probably do so again: its successors wait
 	// for minRestart, doubling to maxRestart.
-	steadyAfter = time.Second
+	steadyAfter = time.Second / 2
 	minRestart  = 100 * time.Millisecond
 	maxRestart  = 10 * time.Second
 )
@@ -256,9 +269,13 @@ func (s *supervisor) cut(reason metrics.Reason) {
 	_ = s.askAll(message{Kind: kindCut, Reason: reason})
 }
 
-func (s *supervisor) leave() { _ = s.askAll(message{Kind: kindLeave}) }
+func (s *supervisor) leave() {
+	s.leaving.Store(true)
+	_ = s.askAll(message{Kind: kindLeave})
+}
 
 func (s *supervisor) rescue(by, hung int, on bool) {
+	s.all[by].setRescue(hung, on)
 	if conn := s.all[by].reachable(); conn != nil {
 		if err := conn.post(message{Kind: kindRescue, Hung: hung, On: on}); err != nil {
 			s.log.Warn("worker does not listen", "worker", by, "request", kindRescue, "error", err)
@@ -286,23 +303,26 @@ func (s *supervisor) close() {
 		s.kept.Wait()
 		close(ended)
 	}()
+	s.kill(func(p *process) bool { return p.conn.silent.Load() })
 	for {
 		select {
 		case <-ended:
 			return
 		case <-time.After(answerWithin):
-			s.killAll()
+			s.kill(everyone)
 		}
 	}
 }
 
-func (s *supervisor) killAll() {
+func (s *supervisor) kill(whom func(p *process) bool) {
 	for _, w := range s.all {
-		if p := w.current(); p != nil {
+		if p := w.current(); p != nil && whom(p) {
 			_ = p.Kill()
 		}
 	}
 }
+
+func everyone(*process) bool { return true }
 
 func (s *supervisor) workers() []metrics.Worker {
 	var out []metrics.Worker

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +25,8 @@ type worker struct {
 	state    metrics.WorkerState
 	started  time.Time
 	restarts uint64
-	process  *process // nil while it is dead
+	process  *process     // nil while it is dead
+	rescues  map[int]bool // the hung acceptors whose sockets it serves; a successor goes on with them
 }
 
 func (w *worker) begin(p *process) {
@@ -63,6 +66,22 @@ func (w *worker) countRestart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.restarts++
+}
+
+func (w *worker) setRescue(hung int, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on {
+		w.rescues[hung] = true
+	} else {
+		delete(w.rescues, hung)
+	}
+}
+
+func (w *worker) rescued() []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Keys(w.rescues))
 }
 
 // current is the process; nil when it is dead.

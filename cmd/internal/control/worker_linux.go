@@ -3,7 +3,6 @@ package control
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -68,17 +67,18 @@ func Work() error {
 	if err != nil {
 		return w.answer(m, err)
 	}
-	if err := t.start(); err != nil {
+	h := &solo{threads: t, options: o, rescues: map[int]bool{}}
+	if err := h.start(); err != nil {
 		return w.answer(m, err)
 	}
 	go w.forward(o.Notices)
 	_ = w.answer(m, nil)
-	switch err := w.obey(t); {
+	switch err := w.obey(h); {
 	case errors.Is(err, errProtocol):
-		t.close()
+		h.close()
 		return err
 	case err != nil:
-		leave(t, o, m.Start.DrainTimeout)
+		h.drain(m.Start.DrainTimeout)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (w *workerEnd) forward(notices <-chan proxy.Notice) {
 
 // obey does what the supervisor says until it says close (nil), makes no sense
 // (errProtocol) or has gone (any other error).
-func (w *workerEnd) obey(t *threads) error {
+func (w *workerEnd) obey(h *solo) error {
 	for {
 		m, err := readMessage(w.conn)
 		if err != nil {
@@ -153,23 +153,23 @@ func (w *workerEnd) obey(t *threads) error {
 		done := message{Kind: kindDone, ID: m.ID}
 		switch m.Kind {
 		case kindApply:
-			if err := t.apply(m.Plan); err != nil {
+			if err := h.apply(m.Plan); err != nil {
 				done.Error = err.Error()
 			}
 		case kindStartAccepting:
-			_ = t.startAccepting() // a thread does not fail to
+			_ = h.startAccepting() // a thread does not fail to
 		case kindLeave:
-			t.leave()
+			h.leave()
 		case kindStopAccepting:
-			t.stopAccepting()
+			h.stopAccepting()
 		case kindRescue:
-			t.rescue(0, m.Hung, m.On) // the worker's one acceptor
+			h.rescue(0, m.Hung, m.On) // the worker's one acceptor
 		case kindCut:
-			t.cut(m.Reason)
+			h.cut(m.Reason)
 		case kindFind:
-			_, done.Found = t.find(m.Source)
+			_, done.Found = h.find(m.Source)
 		case kindClose:
-			t.close()
+			h.close()
 		default:
 			return fmt.Errorf("%w: %q is not for a worker", errProtocol, m.Kind)
 		}
@@ -178,43 +178,4 @@ func (w *workerEnd) obey(t *threads) error {
 			return nil
 		}
 	}
-}
-
-// leave ends a worker whose supervisor has died: it may not hold the port, and must
-// not drop what runs. It empties its own sockets, and closes its descriptors of its
-// siblings' as well: each of those is gone when the last worker has done so.
-func leave(t *threads, o proxy.Options, timeout time.Duration) {
-	var own []*listener.Group
-	for _, g := range o.Groups {
-		if g, err := listener.Adopt(g.Sockets[o.ID : o.ID+1]); err == nil {
-			own = append(own, g)
-		}
-	}
-	d := drainage{
-		host: t, groups: own, timeout: timeout, log: slog.New(slog.DiscardHandler),
-		close: func() {
-			for _, g := range o.Groups {
-				for _, fd := range g.Sockets {
-					unix.Close(fd)
-				}
-			}
-		},
-		sessions: func() (n int64) {
-			for series, c := range o.Board.Acceptors() {
-				if series.Acceptor == o.ID {
-					n += c.Sessions.Load()
-				}
-			}
-			return n
-		},
-		accepted: func() (n uint64) {
-			for series, c := range o.Board.Listeners() {
-				if series.Acceptor == o.ID {
-					n += c.Accepted.Load()
-				}
-			}
-			return n
-		},
-	}
-	d.run()
 }

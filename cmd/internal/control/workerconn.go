@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/proxy"
@@ -26,6 +27,7 @@ type workerConn struct {
 	conn     net.Conn
 	requests chan []byte   // frames, written whole and in this order
 	gone     chan struct{} // closed when no answer will come any more
+	silent   atomic.Bool   // it did not answer in time, and said nothing since
 
 	mu      sync.Mutex // guards what follows
 	last    uint64
@@ -65,6 +67,7 @@ func (c *workerConn) listen(notices chan<- proxy.Notice) {
 		if err != nil {
 			return
 		}
+		c.silent.Store(false)
 		if m.Kind == kindNotice {
 			select {
 			case notices <- *m.Notice:
@@ -83,7 +86,8 @@ func (c *workerConn) listen(notices chan<- proxy.Notice) {
 }
 
 // ask sends a request and returns the answer, or an error when it says that the
-// request failed, the worker has gone, or nothing came within the time.
+// request failed, the worker has gone, or nothing came within the time. A worker that
+// owes an answer already is sent the request, and not waited for again.
 func (c *workerConn) ask(m message, within time.Duration) (message, error) {
 	answered := make(chan message, 1)
 	c.mu.Lock()
@@ -93,24 +97,20 @@ func (c *workerConn) ask(m message, within time.Duration) (message, error) {
 	c.mu.Unlock()
 	defer c.forget(m.ID)
 
-	frame, err := m.frame()
-	if err != nil {
+	if err := c.post(m); err != nil {
 		return message{}, err
+	}
+	if c.silent.Load() {
+		return message{}, errWorkerSilent
 	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
-	select {
-	case c.requests <- frame:
-	case <-c.gone:
-		return message{}, errWorkerGone
-	case <-timer.C:
-		return message{}, errWorkerSilent
-	}
 	select {
 	case a := <-answered:
 		return a, a.fault()
 	case <-c.gone:
 	case <-timer.C:
+		c.silent.Store(true)
 		return message{}, errWorkerSilent
 	}
 	select {
