@@ -66,7 +66,7 @@ func launch(t *testing.T, prepare func(*exec.Cmd), args ...string) *instance {
 	t.Helper()
 	s := &instance{t: t, addrs: map[string]string{}, ended: make(chan struct{})}
 	s.cmd = exec.Command(os.Args[0], args...)
-	s.cmd.Env = append(os.Environ(), "SLUICE_TEST_MAIN=1")
+	s.cmd.Env = append(os.Environ(), "SLUICE_TEST_MAIN=1", "GORACE=atexit_sleep_ms=0") // else each process under -race ends a second late
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if prepare != nil {
 		prepare(s.cmd)
@@ -86,6 +86,9 @@ func launch(t *testing.T, prepare func(*exec.Cmd), args ...string) *instance {
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Kill()
 		<-s.ended
+		if strings.Contains(s.logged(), "WARNING: DATA RACE") {
+			t.Error("a data race")
+		}
 		if t.Failed() {
 			t.Logf("log of sluice %s:\n%s", strings.Join(args, " "), s.logged())
 		}

@@ -39,6 +39,7 @@ func commands() []command {
 		{"demo", "", "two backends, four acceptors on one port, and what to try", demo},
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
+		{"healthcheck", "[-ready]", "ask a running sluice whether it is well, for Docker", healthcheck},
 		{"version", "", "the version of this binary", version},
 	}
 }
@@ -78,7 +79,7 @@ func dispatch(e env, args []string) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "sluice is a Layer-4 TCP reverse proxy with exact accept balance.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  sluice %-8s %s\n", c.name, c.help)
+		fmt.Fprintf(w, "  sluice %-12s %s\n", c.name, c.help)
 	}
 	fmt.Fprint(w, "\nsluice COMMAND -h tells what a command takes.\n")
 }

@@ -78,10 +78,15 @@ func configure(e env, name string, args []string) (c config.Config, path string,
 // parse reads flags; the result is an exit status, or -1 to go on.
 func parse(e env, fs *flag.FlagSet, args []string) int {
 	fs.SetOutput(e.stderr)
+	fs.Usage = func() {} // help goes to stdout, when it is asked for
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(e.stdout, "Usage of %s:\n", fs.Name())
+		fs.SetOutput(e.stdout)
+		fs.PrintDefaults()
 		return exitOK
 	case err != nil:
+		fmt.Fprintf(e.stderr, "%s -h tells what it takes\n", fs.Name())
 		return exitUsage
 	case fs.NArg() > 0:
 		fmt.Fprintf(e.stderr, "%s: unexpected argument %q\n", fs.Name(), fs.Arg(0))

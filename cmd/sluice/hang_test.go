@@ -1,0 +1,257 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/metrics"
+)
+
+// stopAcceptor stops an acceptor as nothing within it can notice, and returns what lets
+// it go on: its process by SIGSTOP, or its thread, without the others, by ptrace. The
+// caller's goroutine stays on its thread, which is the tracer.
+func (s *instance) stopAcceptor(mode string, acceptor int) (resume func()) {
+	s.t.Helper()
+	a := s.status().Acceptors[acceptor]
+	thread := int(a.ThreadID)
+	if mode == "process" {
+		kill(s.t, int(a.PID), syscall.SIGSTOP)
+		eventually(s.t, patience, "the worker has stopped", func() bool {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", thread))
+			return strings.Contains(string(stat), ") T ")
+		})
+		return sync.OnceFunc(func() { kill(s.t, int(a.PID), syscall.SIGCONT) })
+	}
+	runtime.LockOSThread()
+	if err := syscall.PtraceAttach(thread); err != nil {
+		unable(s.t, "may not stop a thread (needs CAP_SYS_PTRACE or ptrace_scope 0 or 1): %v", err)
+	}
+	for {
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(thread, &status, syscall.WALL, nil); err != nil {
+			s.t.Fatalf("wait for thread %d: %v", thread, err)
+		}
+		if status.StopSignal() == syscall.SIGSTOP {
+			break
+		}
+		if err := syscall.PtraceCont(thread, int(status.StopSignal())); err != nil { // a signal came first
+			s.t.Fatalf("continue thread %d: %v", thread, err)
+		}
+	}
+	return sync.OnceFunc(func() {
+		_ = syscall.PtraceDetach(thread)
+		runtime.UnlockOSThread()
+	})
+}
+
+// visit is one client's.
+type visit struct {
+	took time.Duration // from the connect to the end of the answer
+	err  error
+}
+
+// traffic is clients that come by a timetable, whatever becomes of those before them.
+type traffic struct {
+	stopped chan struct{}
+	clients sync.WaitGroup
+	mu      sync.Mutex
+	done    []visit
+}
+
+func startTraffic(addr string, perSecond int) *traffic {
+	l := &traffic{stopped: make(chan struct{})}
+	l.clients.Go(func() {
+		pace := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer pace.Stop()
+		for {
+			select {
+			case <-l.stopped:
+				return
+			case <-pace.C:
+				l.clients.Go(func() { l.client(addr) })
+			}
+		}
+	})
+	return l
+}
+
+func (l *traffic) client(addr string) {
+	began := time.Now()
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err == nil {
+		err = pingPong(c)
+	}
+	v := visit{time.Since(began), err}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done = append(l.done, v)
+}
+
+// stop ends the load, and returns the visits when there is one of every client.
+func (l *traffic) stop() []visit {
+	close(l.stopped)
+	l.clients.Wait()
+	return l.done
+}
+
+// slowest is the longest visit of all but the longest n.
+func slowest(visits []visit, n int) time.Duration {
+	var took []time.Duration
+	for _, v := range visits {
+		took = append(took, v.took)
+	}
+	slices.Sort(took)
+	return took[len(took)-1-n]
+}
+
+// One acceptor of four is stopped for seconds under a load. Nobody notices but those
+// whose sessions it was serving at that moment; and it is back when it goes on.
+func TestStoppedAcceptorDelaysNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: takes 8 s for each policy")
+	}
+	const (
+		hangAfter = 100 * time.Millisecond
+		allowed   = hangAfter + 100*time.Millisecond
+		perSecond = 1000
+		stopped   = 2
+	)
+	// A thread stopped from outside also stops the garbage collector, which waits until
+	// every thread that may run Go code has heard of it, and that stops all the others. In
+	// process mode the others are not concerned.
+	t.Setenv("GOGC", "off")
+	modes(t, func(t *testing.T, mode string) {
+		for _, policy := range []string{"least", "hash"} {
+			t.Run(policy, func(t *testing.T) {
+				if policy == "least" {
+					needBPF(t)
+				}
+				s, control := steered(t, mode, policy, hangAfter), steered(t, mode, policy, time.Minute)
+				through := startTraffic(s.at("127.0.0.1"), perSecond)
+				// What this machine's other work does to clients meanwhile.
+				undisturbed := startTraffic(control.at("127.0.0.1"), perSecond/2)
+				time.Sleep(time.Second)
+
+				resume := s.stopAcceptor(mode, stopped)
+				defer resume()
+				inService := int(s.status().Acceptors[stopped].Sessions)
+				time.Sleep(5 * time.Second)
+				during := s.status()
+				resume()
+				time.Sleep(time.Second)
+				back := s.status()
+				time.Sleep(time.Second)
+				after := s.status()
+
+				noise := slowest(undisturbed.stop(), 0)
+				visits := through.stop()
+				for _, v := range visits {
+					if v.err != nil {
+						t.Errorf("a client failed: %v", v.err)
+					}
+				}
+				if slow := slowest(visits, inService); slow > allowed+noise {
+					t.Errorf("a client took %v, though the %d in service by the stopped one are left out; allowed are %v and %v of noise", slow, inService, allowed, noise)
+				}
+				if !during.Acceptors[stopped].Hung {
+					t.Error("it does not count as hung")
+				}
+				if back.Acceptors[stopped].Hung {
+					t.Error("it still counts as hung a second after it went on")
+				}
+				share := shareOf(stopped, back, after)
+				if share < .15 { // seven standard deviations below what a fair hash gives of 1,000
+					t.Errorf("its share from a second after it went on is %.2f", share)
+				}
+				t.Logf("%d clients; in service by the stopped one %d, the slowest of all others %v; noise %v; %d rescued; its share when it is back %.2f",
+					len(visits), inService, slowest(visits, inService), noise, rescued(during), share)
+			})
+		}
+	})
+}
+
+// shareOf is an acceptor's part of what was accepted between two moments.
+func shareOf(acceptor int, before, after metrics.Snapshot) float64 {
+	var own, all uint64
+	for i, a := range after.Listeners[0].Acceptors {
+		n := a.Accepted - before.Listeners[0].Acceptors[i].Accepted
+		all += n
+		if i == acceptor {
+			own = n
+		}
+	}
+	return float64(own) / float64(all)
+}
+
+func rescued(s metrics.Snapshot) (sum uint64) {
+	for _, a := range s.Listeners[0].Acceptors {
+		sum += a.Rescued
+	}
+	return sum
+}
+
+// A hang is logged once as it begins and once as it ends, and counted; and how long its
+// clients have waited to be accepted is shown with the acceptor that rescued them.
+func TestHangIsTold(t *testing.T) {
+	const (
+		hangAfter = 800 * time.Millisecond // rarely reached by a busy machine's doing
+		clients   = 40                     // that the hash gives none to one of four is 1 in 100,000
+	)
+	modes(t, func(t *testing.T, mode string) {
+		s := steered(t, mode, "hash", hangAfter)
+		for stopped := range 2 {
+			before := s.status()
+			resume := s.stopAcceptor(mode, stopped)
+			defer resume()
+			var c crowd
+			c.join(t, s.at("127.0.0.1"), clients, 1, false)
+			label := fmt.Sprintf("acceptor=\"%d\"", stopped)
+			eventually(t, patience, "the hang is seen", func() bool { return s.metric("sluice_acceptor_hung", label) == 1 })
+			if n := s.metric("sluice_acceptor_hung"); n != 1 {
+				t.Errorf("%v acceptors hang", n)
+			}
+			s.held(clients)
+			after := s.status()
+			n := rescued(after) - rescued(before)
+			if w := waited(after) - waited(before); n == 0 || w != n {
+				t.Errorf("%d were rescued, %d have waited for about %v", n, w, hangAfter)
+			}
+			resume()
+			eventually(t, patience, "it turns again", func() bool { return s.metric("sluice_acceptor_hung") == 0 })
+			if n := s.metric("sluice_acceptor_hangs_total", label); n != 1 {
+				t.Errorf("%v hangs counted", n)
+			}
+			for _, line := range []string{"acceptor hangs", "acceptor turns again"} {
+				if n := strings.Count(s.logged(), line); n != stopped+1 {
+					t.Errorf("%q was logged %d times in %d hangs", line, n, stopped+1)
+				}
+			}
+			c.leave(t)
+			s.held(0)
+		}
+	})
+}
+
+// waited is how many connections were seen to have waited for longer than half a second
+// and at most two and a half to be accepted.
+func waited(s metrics.Snapshot) (n uint64) {
+	for _, a := range s.Listeners[0].Acceptors {
+		for _, b := range a.Wait.Buckets {
+			switch b.LE {
+			case .5:
+				n -= b.Count
+			case 2.5:
+				n += b.Count
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Two instances share one port. Each in turn leaves by SIGTERM and comes back, under
+// load: no connect fails, and no session breaks.
+func TestInstancesTakeTurns(t *testing.T) {
+	modes(t, func(t *testing.T, mode string) {
+		backend := echoing(t).addr
+		start := func(name, bind string) *instance {
+			return sluice(t, mode, "-c", configFile(t, fmt.Sprintf(`
+instance = %q
+[acceptors]
+count = 2
+[listener.main]
+bind = %q
+pool = "main"
+share = true
+[pool.main]
+backends = [%q]
+`, name, bind, backend)))
+		}
+		both := map[string]*instance{"blue": start("blue", "127.0.0.1:0")}
+		addr := both["blue"].addr()
+		both["green"] = start("green", addr)
+
+		load := startLoad(addr, 20, 20*time.Millisecond)
+		defer load.stop()
+		for _, name := range []string{"blue", "green", "blue", "green"} {
+			s := both[name]
+			eventually(t, patience, name+" has its share", func() bool {
+				return s.metric("sluice_acceptor_accepted_connections_total") > 20
+			})
+			if n := s.metric("sluice_instance_info", fmt.Sprintf("name=%q", name)); n != 1 {
+				t.Errorf("%s does not name itself", name)
+			}
+			if status := s.stop(); status != exitOK {
+				t.Errorf("%s: exit status %d", name, status)
+			}
+			both[name] = start(name, addr)
+		}
+		if refused, broken := load.refused.Load(), load.broken.Load(); refused+broken > 0 {
+			t.Errorf("%d connects failed (%v), %d sessions broke, of %d", refused, load.fault.Load(), broken, load.served.Load())
+		}
+	})
+}
+
+// The same where the kernel moves what waits in a closed socket's queue to another,
+// and where it does not.
+func TestInstancesTakeTurnsWithMigration(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a network namespace takes root")
+	}
+	need(t, "ip", "iproute2")
+	for _, migrate := range []string{"0", "1"} {
+		t.Run("tcp_migrate_req="+migrate, func(t *testing.T) {
+			cmd := exec.Command("/bin/sh", "-c",
+				`ip link set lo up && echo "$0" >/proc/sys/net/ipv4/tcp_migrate_req && exec "$@"`,
+				migrate, os.Args[0], "-test.run=^TestInstancesTakeTurns$", "-test.v")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
