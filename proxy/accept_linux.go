@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	// acceptBudget connections a turn and listener: HAProxy measured 4 to be better
-	// than 64 at every number of threads (its commit 66161326f).
+	// acceptBudget bounds the connections of a turn and queue: HAProxy measured 4 to be
+	// better than 64 at every number of threads (its commit 66161326f). A turn begins
+	// with one, as mostly there is no second and asking for it would be a system call
+	// more for each short connection; each turn that finds the queues told of again
+	// doubles that, and the first EAGAIN ends it.
 	acceptBudget = 4
 	// waitSample is of how many connections one is asked how long it waited in the
 	// queue; a rescued one is always asked.
@@ -43,7 +46,9 @@ func (a *Acceptor) watchSockets(of int) {
 
 func (a *Acceptor) unwatchSockets(of int) {
 	for _, l := range a.listeners {
-		a.sys.unwatch(a.epoll, l.Sockets[of])
+		if !a.stopped { // else the descriptor may be somebody else's by now
+			a.sys.unwatch(a.epoll, l.Sockets[of])
+		}
 	}
 	if a.mail.Receive != nil {
 		a.sys.unwatch(a.epoll, a.mail.Receive[of])
@@ -52,13 +57,23 @@ func (a *Acceptor) unwatchSockets(of int) {
 
 // acceptReady takes new connections from the queues that epoll named.
 func (a *Acceptor) acceptReady() {
-	if a.paused && a.now >= a.resumeAt {
+	if a.pauseFor > 0 && !a.paused && len(a.ready) == 0 { // the queues that built up during a lack are empty
+		a.pauseFor = 0
+		a.notify(Notice{Kind: NoticeAcceptResumed})
+	}
+	// Those who are accepted and lack a descriptor come first.
+	if a.paused && a.now >= a.resumeAt && a.lacking == 0 {
 		a.paused = false
 		a.open(!a.stopped)
 		for _, of := range a.serving {
 			a.watchSockets(of)
 		}
 	}
+	if len(a.ready) == 0 {
+		a.burst = 0
+		return
+	}
+	a.burst = min(max(2*a.burst, 1), acceptBudget)
 	for _, r := range a.ready {
 		switch {
 		case a.paused:
@@ -66,7 +81,7 @@ func (a *Acceptor) acceptReady() {
 		case r.listener == mailbox:
 			a.receive(r.of)
 		case !a.stopped:
-			for n := 0; n < acceptBudget && !a.paused && a.acceptFrom(r.listener, r.of); n++ {
+			for n := 0; n < a.burst && !a.paused && a.acceptFrom(r.listener, r.of); n++ {
 			}
 		}
 	}
@@ -95,10 +110,7 @@ func (a *Acceptor) acceptFrom(i, of int) bool {
 		return true
 	}
 	if errno == syscall.EAGAIN {
-		if a.pauseFor > 0 { // the queue that built up during a lack is empty
-			a.pauseFor = 0
-			a.notify(Notice{Kind: NoticeAcceptResumed, Name: l.Name})
-		}
+		a.burst = 0
 		return false
 	}
 	if errno == syscall.EINTR {

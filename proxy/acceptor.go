@@ -65,9 +65,11 @@ type Acceptor struct {
 	leaving  bool // Leave was called
 	stopped  bool // StopAccepting was called
 	accepted uint64
+	burst    int     // how many connections a turn takes from a queue now
 	serving  []int   // whose sockets it accepts from: its own, and hung siblings'
 	ready    []ready // which of these epoll told of in this turn
 	paused   bool    // accepting waits for descriptors or memory
+	lacking  int     // sessions that wait for a descriptor to dial with
 	resumeAt int64   // clock at which it is tried again
 	pauseFor time.Duration
 
@@ -246,7 +248,7 @@ func (a *Acceptor) Apply(plan *Plan) (err error) {
 // StartAccepting takes connections from now on. The sockets must be listening.
 func (a *Acceptor) StartAccepting() {
 	a.do(func() {
-		a.open(true)
+		a.open(!a.stopped)
 		a.watchSockets(a.id)
 	})
 }
@@ -261,7 +263,6 @@ func (a *Acceptor) Leave() {
 // It returns when that is done; the sockets may be closed then.
 func (a *Acceptor) StopAccepting() {
 	a.do(func() {
-		a.stopped = true
 		a.open(false)
 		for _, of := range a.serving {
 			for i := range a.listeners {
@@ -269,6 +270,9 @@ func (a *Acceptor) StopAccepting() {
 				}
 			}
 			a.unwatchSockets(of)
+		}
+		a.stopped = true
+		for _, of := range a.serving {
 			a.watchSockets(of)
 		}
 	})

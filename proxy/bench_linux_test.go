@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ func BenchmarkRelay(b *testing.B) {
 	for size := 4 << 10; size <= 1<<20; size *= 2 {
 		for relay, name := range []string{RelayAuto: "auto", RelaySplice: "splice", RelayCopy: "copy"} {
 			b.Run(fmt.Sprintf("size=%dKiB/%s", size>>10, name), func(b *testing.B) {
-				s := start(b, func(o *setup) { o.listener().Relay = Relay(relay) })
+				s := start(b, ownThread, func(o *setup) { o.listener().Relay = Relay(relay) })
 				c, back := s.pair()
 				go func() {
 					for got, ack := make([]byte, size), []byte{1}; ; {
@@ -49,7 +50,7 @@ func BenchmarkRelay(b *testing.B) {
 
 // BenchmarkSession is a short connection: connect, request, answer, both ends close.
 func BenchmarkSession(b *testing.B) {
-	s := start(b)
+	s := start(b, ownThread)
 	p := newRawPeer(s)
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -64,7 +65,7 @@ func BenchmarkSession(b *testing.B) {
 
 // BenchmarkRequest is a request and an answer of 100 bytes on a kept session.
 func BenchmarkRequest(b *testing.B) {
-	s := start(b)
+	s := start(b, ownThread)
 	p := newRawPeer(s)
 	c, back := p.open()
 	b.ReportAllocs()
@@ -75,6 +76,13 @@ func BenchmarkRequest(b *testing.B) {
 	}
 	b.ReportMetric(float64(s.acceptors[0].cpu(b)-before)/float64(b.N), "cpu-ns/op")
 	p.close(c, back)
+}
+
+// ownThread keeps each loop on one thread, which may run on any CPU.
+func ownThread(o *setup) {
+	for i := range runtime.NumCPU() {
+		o.cpus = append(o.cpus, i)
+	}
 }
 
 // cpu is the processor time that the acceptor's thread has used, in nanoseconds.

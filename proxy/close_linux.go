@@ -75,6 +75,7 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 	if s.picked {
 		a.backends[s.backend].cells.Active.Add(-1)
 	}
+	a.setLacking(s, false)
 	if s.halfCounted {
 		l.HalfClosed.Add(-1)
 	}

@@ -24,6 +24,7 @@ func (a *Acceptor) dial(slot int32, s *session) {
 			return
 		}
 		errno := a.connect(slot, s, p, i)
+		a.setLacking(s, lacking(errno))
 		if errno == 0 || errno == syscall.EINPROGRESS {
 			s.until = a.tick + ticks(p.ConnectTimeout)
 			a.setState(slot, s, stateDialing)
@@ -176,15 +177,23 @@ func (a *Acceptor) park(slot int32, s *session) {
 	a.setState(slot, s, stateWaiting)
 }
 
+// setLacking notes whether s waits for a descriptor. While one does, nobody new is accepted.
+func (a *Acceptor) setLacking(s *session, is bool) {
+	if s.lacking != is {
+		s.lacking = is
+		if is {
+			a.lacking++
+		} else {
+			a.lacking--
+		}
+	}
+}
+
 // unpark dials again.
 func (a *Acceptor) unpark(slot int32, s *session) {
 	p := &a.pools[a.listeners[s.listener].pool]
-	if a.now-s.opened >= int64(p.ConnectTimeout) {
-		if s.tries == 0 {
-			a.cut(slot, s, metrics.ReasonInternal)
-		} else {
-			a.noneLeft(slot, s, p)
-		}
+	if !s.lacking && a.now-s.opened >= int64(p.ConnectTimeout) {
+		a.noneLeft(slot, s, p)
 		return
 	}
 	s.tried, s.tries = 0, 0

@@ -110,19 +110,26 @@ func TestDialWaitsForDescriptors(t *testing.T) {
 	}
 }
 
-// A lack that lasts ends the session after connect_timeout, and does not spin.
-func TestDialLacksForGood(t *testing.T) {
+// A lack that lasts is waited out, without spinning and with nobody new accepted: it
+// is not the client's fault either.
+func TestDialWaitsOutALack(t *testing.T) {
 	w := newWorld(t)
 	w.faults["socket"] = always(syscall.EMFILE)
-	w.accept()
-	w.pass(2 * time.Second)
-	if got := w.ended(); got != "internal_error" {
-		t.Errorf("closed as %q", got)
+	_, s := w.accept()
+	w.queue = 1
+	w.pass(10 * time.Second)
+	if s.state != stateWaiting || w.queue != 1 {
+		t.Fatalf("state %d, closed as %q; %d wait in the queue", s.state, w.ended(), w.queue)
 	}
-	if n := w.calls["socket"]; n > 12 {
-		t.Errorf("%d calls of socket in a second", n)
+	if n := w.calls["socket"]; n > 100 {
+		t.Errorf("%d calls of socket in ten seconds", n)
 	}
 	w.wantNotices(NoticeAcceptPaused)
+	w.faults["socket"] = nil
+	w.pass(2 * maxPause)
+	if s.state != stateDialing || w.queue != 0 {
+		t.Errorf("state %d, %d in the queue after the lack", s.state, w.queue)
+	}
 	w.settled()
 }
 
@@ -193,4 +200,35 @@ func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
 	if retries := w.a.pools[0].cells.Retries.Load(); retries != n {
 		w.t.Errorf("%d retries, want %d", retries, n)
 	}
+}
+
+// One that leaves while it waits for a descriptor holds nobody up behind it.
+func TestClientLeavesDuringALack(t *testing.T) {
+	w := newWorld(t)
+	w.faults["socket"] = []syscall.Errno{syscall.EMFILE}
+	_, s := w.accept()
+	w.queue = 1
+	w.turn(w.on(s.fd[client], gone))
+	if got := w.ended(); got != "client_reset" {
+		t.Errorf("closed as %q", got)
+	}
+	w.pass(maxPause)
+	if w.queue != 0 {
+		t.Error("a connection still waits")
+	}
+	w.settled()
+}
+
+// Nor does one that has got its descriptor and now waits for a source port.
+func TestLackEndsWithTheDescriptor(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Pools[0].ConnectTimeout = time.Minute })
+	w.faults["socket"] = []syscall.Errno{syscall.EMFILE}
+	w.accept()
+	w.faults["connect"] = always(syscall.EADDRNOTAVAIL)
+	w.queue = 1
+	w.pass(maxPause)
+	if w.queue != 0 {
+		t.Error("a connection still waits")
+	}
+	w.settled()
 }

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 type setup struct {
 	acceptors int
 	maxPipes  int
+	cpus      []int // pins the loops, and so their threads
 	plan      Plan
 	apart     bool         // every acceptor has a port of its own
 	group     func(*Group) // adds to what all acceptors are given
@@ -110,7 +111,7 @@ func (s *service) run(o setup) {
 	for i := range o.acceptors {
 		a, err := New(Options{
 			ID: i, Acceptors: o.acceptors, Board: board, Plan: &o.plan, Groups: []Group{group},
-			Mail: o.mail, MaxPipes: o.maxPipes, Beat: 20 * time.Millisecond,
+			CPUs: o.cpus, Mail: o.mail, MaxPipes: o.maxPipes, Beat: 20 * time.Millisecond,
 		})
 		s.must(err)
 		if o.sys != nil {

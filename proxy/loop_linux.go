@@ -62,10 +62,15 @@ func (a *Acceptor) wake() {
 	_, _ = unix.Write(a.wakeFD, one[:])
 }
 
-// Run is the loop. It keeps its thread and returns after Close. It accepts nothing
-// before StartAccepting.
+// Run is the loop. It returns after Close and accepts nothing before StartAccepting.
+//
+// A loop that is not pinned is not locked to its thread either: the scheduler preempts
+// it every 10 ms, and to bring a locked goroutine back to its thread takes two switches
+// of threads, on a busy machine each behind whoever waits for a CPU.
 func (a *Acceptor) Run() {
-	runtime.LockOSThread() // and never unlocked: the thread ends with the loop
+	if len(a.cpus) > 0 {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the loop
+	}
 	defer close(a.ended)
 	a.pin()
 	a.cells.ThreadID.Store(int64(unix.Gettid()))

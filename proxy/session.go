@@ -29,6 +29,7 @@ type session struct {
 	listener    uint16               // index in Acceptor.listeners
 	backend     uint32               // index in Acceptor.backends; valid if picked
 	picked      bool                 // counted as active on that backend
+	lacking     bool                 // dialing waits for a descriptor; counted in Acceptor.lacking
 	halfCounted bool                 // counted as half-closed
 	lastError   metrics.ConnectError // of the last failed try
 	ready       [2]readiness         // by side

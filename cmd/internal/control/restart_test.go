@@ -1,8 +1,12 @@
 package control
 
 import (
+	"log/slog"
+	"slices"
 	"testing"
 	"time"
+
+	"sluice/proxy"
 )
 
 func TestRestartPause(t *testing.T) {
@@ -26,5 +30,16 @@ func TestRestartPause(t *testing.T) {
 		if last = restartPause(last, row.lived); last != row.want {
 			t.Errorf("death %d, after %v: %v, want %v", i, row.lived, last, row.want)
 		}
+	}
+}
+
+// What a worker rescues is known while it is dead: its successor is told.
+func TestRescuesOutliveTheWorker(t *testing.T) {
+	s := newSupervisor(slog.New(slog.DiscardHandler), nil, nil, make([]proxy.Options, 3), time.Second, newReaper())
+	s.rescue(0, 1, true)
+	s.rescue(0, 2, true)
+	s.rescue(0, 1, false)
+	if got := s.all[0].rescued(); !slices.Equal(got, []int{2}) {
+		t.Errorf("%v, want [2]", got)
 	}
 }
