@@ -3,7 +3,7 @@
 //
 //	what comes in                      an Acceptor                                      what goes out
 //
-//	Plan ──────── New, Apply ──► ┌─ one goroutine ──────────────────┐
+//	Plan ──────── New, Apply ──► ┌─ one goroutine ───────────────────┐
 //	sockets ────────── Group ──► │ epoll ─► turn:                    │ ──► bytes, FIN and RST, as they came
 //	                             │   1 events    note what is ready  │ ──► cells of the board: every count
 //	connections ──── accept4 ──► │   2 wheel     deadlines           │ ──► Notices: changes for the log

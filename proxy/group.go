@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"syscall"
-	"time"
 
 	"sluice/metrics"
 )
@@ -42,8 +41,9 @@ const (
 	// ripple of short connections would be smoothed at the cost of a system call each
 	// way; 2 leaves at most 2 between the highest and the lowest.
 	handOffAt = 2
-	// staleAfter is how old the heartbeat of an acceptor may be that is given work.
-	staleAfter = 100 * time.Millisecond
+	// missedBeats is after how many of its beats an acceptor that has not turned is
+	// given no more work: as many as make it hang in the eyes of control.
+	missedBeats = 4
 )
 
 // lighter returns the acceptor that should have a connection accepted on l in our
@@ -59,7 +59,7 @@ func (a *Acceptor) lighter(l *listener) int {
 	for j := range n {
 		i := (a.rotation + j) % n
 		c := a.siblings[i]
-		if i == a.id || c.Accepting.Load() == 0 || a.now-c.Heartbeat.Load() > int64(staleAfter) {
+		if i == a.id || c.Accepting.Load() == 0 || a.now-c.Heartbeat.Load() > missedBeats*int64(a.beat) {
 			continue
 		}
 		if load := l.Rows[i].Load(); load < least {
