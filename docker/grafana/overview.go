@@ -1,0 +1,85 @@
+package main
+
+// overview answers "is it well?": load, errors, duration, and how near the limits are.
+var overview = board{
+	slug: "overview", title: "Overview",
+	about: "Load, errors, duration and limits of every listener. Click on a series for its accept balance.",
+	rows: []row{
+		{"Now", []panel{
+			{kind: number, title: "Ready", width: 4, height: 5, unit: "percentunit", min: at(0), max: at(1), steps: good(0.5, 1),
+				about:   "Part of the instances that take new connections.",
+				queries: []query{{`avg(sluice_ready{INSTANCE})`, ""}}},
+			{kind: number, title: "Accepts", width: 4, height: 5, unit: "cps",
+				about:   "Connections accepted per second.",
+				queries: []query{{`sum(rate(sluice_acceptor_accepted_connections_total{LISTENER}[$__rate_interval]))`, ""}}},
+			{kind: number, title: "Sessions", width: 4, height: 5, unit: "short",
+				about:   "Sessions that are open now.",
+				queries: []query{{`sum(sluice_acceptor_active_connections{LISTENER})`, ""}}},
+			{kind: number, title: "Failed sessions", width: 4, height: 5, unit: "percentunit", min: at(0), steps: bad(0.001, 0.01),
+				about:   "Part of the ended sessions that found no backend to serve them, or ended by a fault of ours.",
+				queries: []query{{`sum(rate(sluice_listener_closed_connections_total{LISTENER,reason=~"connect_failed|connect_timeout|no_backend|worker_died|internal_error"}[$__rate_interval])) / sum(rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval]))`, ""}}},
+			{kind: number, title: "To clients", width: 4, height: 5, unit: "Bps",
+				about:   "Bytes per second sent to clients.",
+				queries: []query{{`sum(rate(sluice_listener_sent_bytes_total{LISTENER}[$__rate_interval]))`, ""}}},
+			{kind: number, title: "Jain's index of accepts", width: 4, height: 5, unit: "none", min: at(0), max: at(1), steps: good(0.8, 0.95),
+				about:   "How evenly acceptors share: 1 is even. The worst listener chosen.",
+				queries: []query{{`min(instance_listener:sluice_accept_jain:ratio5m{LISTENER})`, ""}}},
+		}},
+		{"Load", []panel{
+			{kind: lines, title: "Accepts", width: 8, unit: "cps", min: at(0), link: toBalance,
+				about:   "Connections accepted per second, by listener.",
+				queries: []query{{`sum by (instance, listener) (rate(sluice_acceptor_accepted_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}}"}}},
+			{kind: lines, title: "Sessions", width: 8, unit: "short", min: at(0), link: toBalance,
+				about: "Sessions open, and of these the ones of which one side has sent its end.",
+				queries: []query{
+					{`sum by (instance, listener) (sluice_acceptor_active_connections{LISTENER})`, "{{instance}} {{listener}}"},
+					{`sum by (instance, listener) (sluice_listener_half_closed_connections{LISTENER})`, "{{instance}} {{listener}} half closed"},
+				}},
+			{kind: lines, title: "Bytes", width: 8, unit: "Bps", min: at(0),
+				about: "From and to clients, by how they were moved: through a pipe inside the kernel (splice), or through a buffer (copy).",
+				queries: []query{
+					{`sum by (path) (rate(sluice_listener_received_bytes_total{LISTENER}[$__rate_interval]))`, "from clients, {{path}}"},
+					{`sum by (path) (rate(sluice_listener_sent_bytes_total{LISTENER}[$__rate_interval]))`, "to clients, {{path}}"},
+				}},
+		}},
+		{"Errors", []panel{
+			{kind: lines, title: "Sessions ended", width: 12, unit: "cps", min: at(0), stack: true,
+				about:   "By the one reason of each. client_eof and backend_eof are the normal ends.",
+				queries: []query{{`sum by (reason) (rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval]))`, "{{reason}}"}}},
+			{kind: lines, title: "Not accepted", width: 12, unit: "cps", min: at(0),
+				about: "Connections closed before they became sessions, failed calls of accept, and connections the kernel dropped.",
+				queries: []query{
+					{`sum by (listener, reason) (rate(sluice_listener_rejected_connections_total{LISTENER}[$__rate_interval]))`, "{{listener}} rejected: {{reason}}"},
+					{`sum by (listener, reason) (rate(sluice_acceptor_accept_errors_total{LISTENER}[$__rate_interval]))`, "{{listener}} accept: {{reason}}"},
+					{`sum by (listener) (rate(sluice_acceptor_queue_drops_total{LISTENER}[$__rate_interval]))`, "{{listener}} dropped by the kernel"},
+				}},
+		}},
+		{"Duration", []panel{
+			{kind: lines, title: "Duration of sessions", width: 12, unit: "s", min: at(0),
+				about: "From accept to the last close, of the sessions that ended.",
+				queries: []query{
+					{`histogram_quantile(0.5, sum by (listener, le) (rate(sluice_listener_connection_duration_seconds_bucket{LISTENER}[$__rate_interval])))`, "{{listener}} median"},
+					{`histogram_quantile(0.95, sum by (listener, le) (rate(sluice_listener_connection_duration_seconds_bucket{LISTENER}[$__rate_interval])))`, "{{listener}} 95%"},
+					{`histogram_quantile(0.99, sum by (listener, le) (rate(sluice_listener_connection_duration_seconds_bucket{LISTENER}[$__rate_interval])))`, "{{listener}} 99%"},
+				}},
+			{kind: buckets, title: "Duration of sessions, all", width: 12, unit: "s",
+				about:   "How many sessions of each duration ended per second.",
+				queries: []query{{`sum by (le) (rate(sluice_listener_connection_duration_seconds_bucket{LISTENER}[$__rate_interval]))`, "{{le}}"}}},
+		}},
+		{"Limits", []panel{
+			{kind: lines, title: "Descriptors in use", width: 8, unit: "percentunit", min: at(0), max: at(1), steps: bad(0.6, 0.8),
+				about:   "Of the limit of a process; the fullest of its processes. A session takes two.",
+				queries: []query{{`max by (instance) (sluice_worker_open_fds{INSTANCE}) / max by (instance) (process_max_fds{INSTANCE})`, "{{instance}}"}}},
+			{kind: table, title: "Limits of sessions", width: 8, unit: "short",
+				about: "max_sessions of each listener, and of the whole service where no listener is named; 0 is no limit.",
+				queries: []query{
+					{`max by (instance, listener) (sluice_listener_max_sessions{LISTENER}) or max by (instance) (sluice_max_sessions{INSTANCE})`, ""},
+				}},
+			{kind: lines, title: "Accept queues", width: 8, unit: "percentunit", min: at(0), steps: bad(0.5, 0.8), link: toBalance,
+				about:   "The fullest accept queue of each listener. At 1 the kernel drops connections.",
+				queries: []query{{`max by (instance, listener) (sluice_acceptor_queue_length{LISTENER} / sluice_acceptor_queue_limit{LISTENER})`, "{{instance}} {{listener}}"}}},
+		}},
+	},
+}
+
+var toBalance = link{"Accept balance of ${__field.labels.listener}", acceptBalance.slug, "listener"}

@@ -1,0 +1,141 @@
+package docker
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestEveryPanelHasData runs every query of every dashboard against a Prometheus
+// that has the shipped rules and scrapes a real sluice under light load.
+func TestEveryPanelHasData(t *testing.T) {
+	long(t)
+	program := tool(t, "prometheus", "prometheus")
+	admin := startSluice(t)
+	prometheus := startPrometheus(t, program, admin)
+
+	// A panel of rates needs two scrapes, one of ratios a rule that has seen them.
+	pending := map[string]string{} // query to where it stands
+	for _, d := range dashboards(t) {
+		for _, p := range d.graphs() {
+			for _, q := range p.Targets {
+				pending[q.Expr] = d.file + ": " + p.Title
+			}
+		}
+	}
+	deadline := time.Now().Add(time.Minute)
+	for len(pending) > 0 && time.Now().Before(deadline) {
+		for expr := range pending {
+			if prometheus.hasData(t, chooseAll.Replace(expr)) {
+				delete(pending, expr)
+			}
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	for expr, where := range pending {
+		t.Errorf("%s: no data for %s", where, expr)
+	}
+	// An annotation is silent unless something changed, so it only has to be understood.
+	for _, a := range dashboards(t)[0].Annotations.List {
+		prometheus.hasData(t, chooseAll.Replace(a.Expr))
+	}
+}
+
+// chooseAll puts in what Grafana does for variables that are all "All", at a
+// scrape a second.
+var chooseAll = strings.NewReplacer("$job", ".+", "$instance", ".+", "$listener", ".+", "$pool", ".+", "$__rate_interval", "4s")
+
+// startSluice runs one in front of two backends and a third that refuses, with
+// clients that come and go and a few that stay, until the test ends. It returns its
+// admin address.
+func startSluice(t *testing.T) string {
+	t.Helper()
+	args := []string{"run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--acceptors", "2", "--log-format", "json", "--backend", freeAddress(t)}
+	for range 2 {
+		args = append(args, "--backend", startEcho(t))
+	}
+	var addr string
+	ready := make(chan string, 1)
+	background(t, func(line string) {
+		var entry struct{ Msg, Address, Admin string }
+		if json.Unmarshal([]byte(line), &entry) != nil {
+			return
+		}
+		switch entry.Msg {
+		case "listening":
+			addr = entry.Address
+		case "ready":
+			ready <- entry.Admin
+		}
+	}, build(t), args...)
+	select {
+	case admin := <-ready:
+		startLoad(t, addr)
+		return admin
+	case <-time.After(20 * time.Second):
+		t.Fatal("sluice does not start")
+		return ""
+	}
+}
+
+// api is the address of a Prometheus.
+type api string
+
+// startPrometheus scrapes target once a second with the shipped rules, evaluated as
+// often.
+func startPrometheus(t *testing.T, program, target string) api {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range []string{"rules.yml", "alerts.yml"} {
+		write(t, filepath.Join(dir, f), strings.ReplaceAll(read(t, filepath.Join("prometheus", f)), "interval: 15s", "interval: 1s"))
+	}
+	config := filepath.Join(dir, "prometheus.yml")
+	shipped := read(t, "prometheus/prometheus.yml")
+	write(t, config, strings.NewReplacer("5s", "1s", "15s", "1s", "sluice:9095", target).Replace(shipped))
+	listen := freeAddress(t)
+	background(t, func(string) {}, program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen, "--log.level=warn")
+	a := api("http://" + listen)
+	eventually(t, 30*time.Second, "prometheus is ready", func() bool {
+		r, err := http.Get(string(a) + "/-/ready")
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	})
+	return a
+}
+
+// hasData runs a query; it must be a valid one. NaN is no data.
+func (a api) hasData(t *testing.T, expr string) bool {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	r, err := client.PostForm(string(a)+"/api/v1/query", url.Values{"query": {expr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []struct{ Value [2]any } }
+	}
+	unmarshal(t, string(body), &answer)
+	if answer.Status != "success" {
+		t.Fatalf("%s: %s", expr, answer.Error)
+	}
+	for _, s := range answer.Data.Result {
+		if s.Value[1] != "NaN" {
+			return true
+		}
+	}
+	return false
+}
