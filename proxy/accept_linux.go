@@ -40,7 +40,10 @@ func (a *Acceptor) watchSockets(of int) {
 		}
 	}
 	if a.mail.Receive != nil {
-		a.sys.watch(a.epoll, a.mail.Receive[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
+		errno := a.sys.watch(a.epoll, a.mail.Receive[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
+		if errno != 0 && errno != syscall.EEXIST {
+			a.pause(Notice{Kind: NoticeAcceptPaused, Errno: errno})
+		}
 	}
 }
 
@@ -219,7 +222,8 @@ func (a *Acceptor) drop(l *listener) {
 //
 // Each acceptor adds to its own cells first and looks at the sum after, so the limit
 // is never exceeded. Two that want the last place at the same time both see one too
-// many; they step back and look again a random number of times, so that one gets it.
+// many; they step back and look again a random number of times, so that one of
+// them mostly gets it.
 func (a *Acceptor) takePlace(l *listener) bool {
 	for range 1 + a.random.IntN(3) {
 		l.cells.Active.Add(1)

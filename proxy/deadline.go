@@ -45,7 +45,7 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 		sooner(s.maxTick, metrics.ReasonMaxDuration)
 	}
 	if l.FirstByteTimeout > 0 && !s.half[toBackend].heard {
-		sooner(uint32(s.opened/int64(tickLength))+ticks(l.FirstByteTimeout), metrics.ReasonFirstByte)
+		sooner(a.tickAt(s.opened)+ticks(l.FirstByteTimeout), metrics.ReasonFirstByte)
 	}
 	switch {
 	case l.HalfClosedTimeout > 0 && s.halfClosed():

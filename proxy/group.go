@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"syscall"
 
 	"sluice/metrics"
@@ -41,10 +42,14 @@ const (
 	// ripple of short connections would be smoothed at the cost of a system call each
 	// way; 2 leaves at most 2 between the highest and the lowest.
 	handOffAt = 2
-	// missedBeats is after how many of its beats an acceptor that has not turned is
-	// given no more work: as many as make it hang in the eyes of control.
+	// missedBeats is for how many beats an acceptor may not turn that is given work: in
+	// the eyes of control, it hangs then.
 	missedBeats = 4
 )
+
+// staleAfter is how old the heartbeat of an acceptor may be that is given work, in
+// nanoseconds.
+func (a *Acceptor) staleAfter() int64 { return missedBeats * int64(a.beat) }
 
 // lighter returns the acceptor that should have a connection accepted on l in our
 // place, or -1.
@@ -59,7 +64,7 @@ func (a *Acceptor) lighter(l *listener) int {
 	for j := range n {
 		i := (a.rotation + j) % n
 		c := a.siblings[i]
-		if i == a.id || c.Accepting.Load() == 0 || a.now-c.Heartbeat.Load() > missedBeats*int64(a.beat) {
+		if i == a.id || c.Accepting.Load() == 0 || a.now-c.Heartbeat.Load() > a.staleAfter() {
 			continue
 		}
 		if load := l.Rows[i].Load(); load < least {
@@ -114,17 +119,12 @@ func (a *Acceptor) receive(of int) {
 // come to hang as well.
 func (a *Acceptor) Rescue(sibling int, on bool) {
 	a.post(func() {
+		a.serving = slices.DeleteFunc(a.serving, func(of int) bool { return of == sibling })
 		if on {
 			a.serving = append(a.serving, sibling)
 			a.watchSockets(sibling)
-			return
-		}
-		a.unwatchSockets(sibling)
-		for i, of := range a.serving {
-			if of == sibling {
-				a.serving = append(a.serving[:i], a.serving[i+1:]...)
-				return
-			}
+		} else {
+			a.unwatchSockets(sibling)
 		}
 	})
 }

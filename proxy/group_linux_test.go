@@ -52,7 +52,7 @@ func TestHandOff(t *testing.T) {
 	var ends []*net.TCPConn
 	for range 30 {
 		for _, a := range s.acceptors { // one that the machine delays counts as hung
-			waitFor(t, "a heartbeat", func() bool { return monotonic()-a.cells.Heartbeat.Load() < int64(staleAfter)/2 })
+			waitFor(t, "a heartbeat", func() bool { return monotonic()-a.cells.Heartbeat.Load() < a.staleAfter()/2 })
 		}
 		c, b := s.pair()
 		ends = append(ends, c, b)
@@ -148,7 +148,7 @@ func (s *service) hang(acceptor int) (release func()) {
 	s.acceptors[acceptor].post(func() { close(hung); <-free })
 	<-hung
 	c := s.acceptors[acceptor].siblings[acceptor]
-	waitFor(s.t, "the heartbeat to be old", func() bool { return monotonic()-c.Heartbeat.Load() > 2*int64(staleAfter) })
+	waitFor(s.t, "the heartbeat to be old", func() bool { return monotonic()-c.Heartbeat.Load() > 2*s.acceptors[acceptor].staleAfter() })
 	return func() { close(free) }
 }
 

@@ -245,5 +245,9 @@ func (a *Acceptor) startClock() {
 
 func (a *Acceptor) readClock() {
 	a.now = a.base + int64(time.Since(a.start))
-	a.tick = uint32(a.now / int64(tickLength))
+	a.tick = a.tickAt(a.now)
 }
+
+// tickAt counts from the acceptor's start, so that the count lasts for 6.8 years of it
+// and not of the machine.
+func (a *Acceptor) tickAt(clock int64) uint32 { return uint32((clock - a.base) / int64(tickLength)) }

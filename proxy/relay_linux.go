@@ -283,7 +283,6 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	if n == 0 {
 		return
 	}
-	s.half[d].bytes += uint64(n)
 	s.moved = a.tick
 	l, b := a.listeners[s.listener].cells, a.backends[s.backend].cells
 	if d == toBackend {

@@ -73,10 +73,9 @@ const (
 // Invariant: held bytes lie in the pipe if pipe is set, else in the spill; with
 // nothing held neither is set. So an idle half owns nothing.
 type half struct {
-	bytes    uint64 // delivered
-	held     int32  // read and not yet delivered
-	pipe     int32  // index in the acceptor's pipes plus one
-	spill    int32  // index in the acceptor's spills plus one
+	held     int32 // read and not yet delivered
+	pipe     int32 // index in the acceptor's pipes plus one
+	spill    int32 // index in the acceptor's spills plus one
 	state    halfState
 	splicing bool
 	streak   uint8 // reads in a row that speak for the other way of moving

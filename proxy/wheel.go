@@ -2,7 +2,7 @@ package proxy
 
 import "time"
 
-// tickLength is how coarse deadlines are: never early, and late by at most this and
+// tickLength is how coarse deadlines are: never early, and late by less than two of these and
 // a turn of the loop. 50 ms is far below any limit that people set on a TCP session.
 const tickLength = 50 * time.Millisecond
 
