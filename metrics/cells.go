@@ -38,7 +38,7 @@ type ListenerCells struct {
 	Rescued      Counter                  // accepted here from a hung acceptor's socket
 	Duration     DurationHistogram        // accept to last close
 	Wait         LatencyHistogram         // time spent in the accept queue
-	_            [9]uint64                // to a whole number of cache lines; new fields come out of here
+	_            [10]uint64               // to a whole number of cache lines; new fields come out of here
 }
 
 // BackendCells are one acceptor's figures on one backend of one pool.
@@ -50,7 +50,7 @@ type BackendCells struct {
 	Received Counter                   // bytes from the backend
 	Sent     Counter                   // bytes to the backend
 	Connect  LatencyHistogram          // of the established ones, SYN to established
-	_        [3]uint64
+	_        [4]uint64
 }
 
 // PoolCells are one acceptor's figures on one pool.

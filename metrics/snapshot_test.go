@@ -50,7 +50,7 @@ func fixture(t *testing.T) Snapshot {
 		l.Active.Store(int64(2 * a))
 		l.HalfClosed.Store(int64(a))
 		l.AcceptErrors[AcceptEMFILE].Add(1)
-		l.Rejected[RejectDraining].Add(1)
+		l.Rejected[RejectMaxSessions].Add(1)
 		l.Closed[ReasonClientEOF].Add(accepted - 1 - uint64(2*a))
 		l.Received[PathCopy].Add(1000)
 		l.Sent[PathSplice].Add(1 << 20)

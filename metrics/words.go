@@ -57,11 +57,10 @@ type Reject uint8
 // The rejections of the board.
 const (
 	RejectMaxSessions Reject = iota // limits.max_sessions or the listener's max_sessions reached
-	RejectDraining                  // accepted while the service leaves and its drain deadline has passed
 	NumRejects
 )
 
-var rejectNames = [NumRejects]string{"max_sessions", "draining"}
+var rejectNames = [NumRejects]string{"max_sessions"}
 
 func (r Reject) String() string { return nameOf(rejectNames[:], int(r)) }
 
@@ -75,12 +74,11 @@ const (
 	ConnectUnreachable                     // no route, or an ICMP error
 	ConnectReset                           // broken before it was established
 	ConnectNoPorts                         // EADDRNOTAVAIL: no source port left towards this address
-	ConnectResolve                         // its name has no address
 	ConnectOther                           // everything else, a lack of descriptors included
 	NumConnectErrors
 )
 
-var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreachable", "reset", "no_ports", "resolve", "other"}
+var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreachable", "reset", "no_ports", "other"}
 
 func (e ConnectError) String() string { return nameOf(connectErrorNames[:], int(e)) }
 
