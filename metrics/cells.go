@@ -71,7 +71,7 @@ type AcceptorCells struct {
 	PipeFallbacks Counter // times a half wanted a pipe and copied instead
 	SpillBytes    Gauge   // bytes held in user memory because a receiver's socket was full
 	Backoffs      Counter // times accepting paused for lack of descriptors or memory
-	ThreadID      Gauge   // the thread its loop is locked to; 0 = not running
+	ThreadID      Gauge   // the thread its loop is locked to; 0 = not running, or not pinned
 	PID           Gauge   // the process it runs in
 	CPU           Gauge   // the CPU it is pinned to plus one; 0 = any
 	_             [4]uint64

@@ -86,7 +86,7 @@ type AcceptorStats struct {
 	PipeFallbacks uint64 `json:"pipe_fallbacks"`
 	SpillBytes    int64  `json:"spill_bytes"`
 	Backoffs      uint64 `json:"backoffs"`
-	ThreadID      int64  `json:"thread_id"`     // 0 = not running
+	ThreadID      int64  `json:"thread_id"`     // 0 = not running, or not pinned and so on any
 	PID           int64  `json:"pid"`           // 0 = not running
 	CPU           *int64 `json:"cpu,omitempty"` // pinned to; left out = any
 }

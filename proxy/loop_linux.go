@@ -74,10 +74,10 @@ func (a *Acceptor) wake() {
 func (a *Acceptor) Run() {
 	if len(a.cpus) > 0 {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the loop
+		a.cells.ThreadID.Store(int64(unix.Gettid()))
 	}
 	defer close(a.ended)
 	a.pin()
-	a.cells.ThreadID.Store(int64(unix.Gettid()))
 	a.cells.PID.Store(int64(unix.Getpid()))
 	a.running = true
 	for a.running {

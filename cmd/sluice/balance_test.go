@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,36 +38,32 @@ func needBPF(t *testing.T) {
 }
 
 // steered starts four acceptors under a policy in front of an echo. Its listener has
-// both families.
+// both families. lines are added to the acceptors' configuration.
 //
 // Where a test is about balance, not about hangs, let hangAfter be long: on a machine
 // that does other things a thread may well wait for 100 ms for its turn.
-func steered(t *testing.T, mode, policy string, hangAfter time.Duration) *instance {
+func steered(t *testing.T, mode, policy string, hangAfter time.Duration, lines ...string) *instance {
 	t.Helper()
-	return steeredTo(t, mode, policy, hangAfter, echoing(t).addr)
-}
-
-func steeredTo(t *testing.T, mode, policy string, hangAfter time.Duration, backend string) *instance {
-	t.Helper()
-	s := sluice(t, mode, "-c", configFile(t, steeredConfig(policy, hangAfter, backend)))
+	s := sluice(t, mode, "-c", configFile(t, steeredConfig(policy, hangAfter, echoing(t).addr, lines...)))
 	if effective := s.status().Listeners[0].Steering.Effective; effective != policy {
 		t.Fatalf("%s steers, want %s", effective, policy)
 	}
 	return s
 }
 
-func steeredConfig(policy string, hangAfter time.Duration, backend string) string {
+func steeredConfig(policy string, hangAfter time.Duration, backend string, lines ...string) string {
 	return fmt.Sprintf(`
 [acceptors]
 count = %d
 steering = %q
 hang_after = %q
+%s
 [listener.main]
 bind = ":0"
 pool = "main"
 [pool.main]
 backends = [%q]
-`, acceptors, policy, hangAfter, backend)
+`, acceptors, policy, hangAfter, strings.Join(lines, "\n"), backend)
 }
 
 // at is the listener's port on one of this machine's addresses.

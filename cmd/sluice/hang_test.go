@@ -15,6 +15,16 @@ import (
 	"sluice/metrics"
 )
 
+// stoppable starts a program of which single acceptors can be stopped in either mode.
+// Pinned ones keep a thread of their own. The garbage collector is off: it waits until
+// every thread that runs Go code has heard of it, so one that is stopped from outside
+// would stop all the others of its process. In process mode that is no matter.
+func stoppable(t *testing.T, mode, policy string, hangAfter time.Duration) *instance {
+	t.Helper()
+	t.Setenv("GOGC", "off")
+	return steered(t, mode, policy, hangAfter, "pin_cpus = true")
+}
+
 // stopAcceptor stops an acceptor as nothing within it can notice, and returns what lets
 // it go on: its process by SIGSTOP, or its thread, without the others, by ptrace. The
 // caller's goroutine stays on its thread, which is the tracer.
@@ -29,6 +39,9 @@ func (s *instance) stopAcceptor(mode string, acceptor int) (resume func()) {
 			return strings.Contains(string(stat), ") T ")
 		})
 		return sync.OnceFunc(func() { kill(s.t, int(a.PID), syscall.SIGCONT) })
+	}
+	if a.CPU == nil {
+		s.t.Fatal("an acceptor that is not pinned has no thread that could be stopped")
 	}
 	runtime.LockOSThread()
 	if err := syscall.PtraceAttach(thread); err != nil {
@@ -67,39 +80,39 @@ type traffic struct {
 }
 
 func startTraffic(addr string, perSecond int) *traffic {
-	l := &traffic{stopped: make(chan struct{})}
-	l.clients.Go(func() {
+	f := &traffic{stopped: make(chan struct{})}
+	f.clients.Go(func() {
 		pace := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer pace.Stop()
 		for {
 			select {
-			case <-l.stopped:
+			case <-f.stopped:
 				return
 			case <-pace.C:
-				l.clients.Go(func() { l.client(addr) })
+				f.clients.Go(func() { f.client(addr) })
 			}
 		}
 	})
-	return l
+	return f
 }
 
-func (l *traffic) client(addr string) {
+func (f *traffic) client(addr string) {
 	began := time.Now()
 	c, err := net.DialTimeout("tcp", addr, patience)
 	if err == nil {
 		err = pingPong(c)
 	}
 	v := visit{time.Since(began), err}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.done = append(l.done, v)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done = append(f.done, v)
 }
 
-// stop ends the load, and returns the visits when there is one of every client.
-func (l *traffic) stop() []visit {
-	close(l.stopped)
-	l.clients.Wait()
-	return l.done
+// stop ends the traffic, and returns the visits when there is one of every client.
+func (f *traffic) stop() []visit {
+	close(f.stopped)
+	f.clients.Wait()
+	return f.done
 }
 
 // slowest is the longest visit of all but the longest n.
@@ -124,17 +137,13 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 		perSecond = 1000
 		stopped   = 2
 	)
-	// A thread stopped from outside also stops the garbage collector, which waits until
-	// every thread that may run Go code has heard of it, and that stops all the others. In
-	// process mode the others are not concerned.
-	t.Setenv("GOGC", "off")
 	modes(t, func(t *testing.T, mode string) {
 		for _, policy := range []string{"least", "hash"} {
 			t.Run(policy, func(t *testing.T) {
 				if policy == "least" {
 					needBPF(t)
 				}
-				s, control := steered(t, mode, policy, hangAfter), steered(t, mode, policy, time.Minute)
+				s, control := stoppable(t, mode, policy, hangAfter), stoppable(t, mode, policy, time.Minute)
 				through := startTraffic(s.at("127.0.0.1"), perSecond)
 				// What this machine's other work does to clients meanwhile.
 				undisturbed := startTraffic(control.at("127.0.0.1"), perSecond/2)
@@ -158,8 +167,10 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 						t.Errorf("a client failed: %v", v.err)
 					}
 				}
-				if slow := slowest(visits, inService); slow > allowed+noise {
-					t.Errorf("a client took %v, though the %d in service by the stopped one are left out; allowed are %v and %v of noise", slow, inService, allowed, noise)
+				// The watchdog, the sibling it tells and that one's loop may each be late by
+				// as much as anybody on this machine.
+				if slow := slowest(visits, inService); slow > allowed+3*noise {
+					t.Errorf("a client took %v, with the %d in service by the stopped one left out; allowed are %v, and 3 times %v of noise", slow, inService, allowed, noise)
 				}
 				if !during.Acceptors[stopped].Hung {
 					t.Error("it does not count as hung")
@@ -205,8 +216,9 @@ func TestHangIsTold(t *testing.T) {
 		hangAfter = 800 * time.Millisecond // rarely reached by a busy machine's doing
 		clients   = 40                     // that the hash gives none to one of four is 1 in 100,000
 	)
+	t.Setenv("GOGC", "off") // as in TestStoppedAcceptorDelaysNobody
 	modes(t, func(t *testing.T, mode string) {
-		s := steered(t, mode, "hash", hangAfter)
+		s := stoppable(t, mode, "hash", hangAfter)
 		for stopped := range 2 {
 			before := s.status()
 			resume := s.stopAcceptor(mode, stopped)

@@ -39,6 +39,7 @@ func commands() []command {
 		{"demo", "", "two backends, four acceptors on one port, and what to try", demo},
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
+		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},
 		{"healthcheck", "[-ready]", "ask a running sluice whether it is well, for Docker", healthcheck},
 		{"version", "", "the version of this binary", version},
 	}

@@ -35,7 +35,7 @@ func TestCallsOfShortConnections(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		ln := listen(t)
 		go echo(ln)
-		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", ln.Addr().String())
+		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", ln.Addr().String(), "--pin-cpus") // else a loop may change its thread
 		// The Go runtime's calls (futex, rt_sigreturn) are counted, too. They come by time,
 		// so a busy machine only adds to them: the best of three rounds tells.
 		for round := 1; ; round++ {
@@ -86,7 +86,7 @@ func short(t *testing.T, addr string) {
 func TestCallsOfStream(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		ln := listen(t)
-		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", ln.Addr().String())
+		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", ln.Addr().String(), "--pin-cpus") // else a loop may change its thread
 		calls := s.trace(func() {
 			ends := connect(t, s.addr(), ln)
 			if err := exchange(ends, [2]transfer{{1, bulkSize, 1 << 20}, {2, 1, 1}}); err != nil {

@@ -8,11 +8,16 @@ import (
 )
 
 // A socket joins, takes its share, and is closed with connections waiting: they
-// are all served by the others.
+// are all served by the others, each time.
 func TestSocketJoinsAndLeaves(t *testing.T) {
 	needBPF(t)
+	times := 25 // with either policy
+	if testing.Short() {
+		times = 2
+	}
 	for _, migrate := range []string{"0", "1"} {
-		for _, policy := range programs {
+		for i := range times * len(programs) {
+			policy := programs[i%len(programs)]
 			t.Run(policy.String()+" tcp_migrate_req "+migrate, func(t *testing.T) {
 				ownNetwork(t)
 				if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte(migrate), 0); err != nil {

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sluice/listener/steering"
+	"sluice/metrics"
+)
+
+// machine is what the doctor can look at.
+type machine struct {
+	read     func(path string) ([]byte, error)
+	steering func() steering.Support
+	netns    func() (*metrics.Netns, error)
+	cpus     func() int // that may be used, as the runtime counts them
+}
+
+// fields are the words of a file of one line.
+func (m machine) fields(path string) ([]string, error) {
+	b, err := m.read(path)
+	return strings.Fields(string(b)), err
+}
+
+// number is the first word of a file, or the one at index.
+func (m machine) number(path string, index int) (int64, error) {
+	words, err := m.fields(path)
+	if err != nil {
+		return 0, err
+	}
+	if index >= len(words) {
+		return 0, fmt.Errorf("%s: %d words, want more", path, len(words))
+	}
+	n, err := strconv.ParseInt(words[index], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
+}
+
+// sysctl is the number of a setting such as net.core.somaxconn.
+func (m machine) sysctl(key string, index int) (int64, error) {
+	return m.number("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), index)
+}
+
+// line is what follows a prefix in a file.
+func (m machine) line(path, prefix string) (string, error) {
+	b, err := m.read(path)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, found := strings.CutPrefix(line, prefix); found {
+			return strings.TrimSpace(rest), nil
+		}
+	}
+	return "", fmt.Errorf("%s: no %q", path, prefix)
+}
+
+// kernel is its release, and whether it is at least major.minor.
+func (m machine) kernel(major, minor int) (release string, atLeast bool, err error) {
+	words, err := m.fields("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "", false, err
+	}
+	release = strings.Join(words, " ")
+	var have [2]int
+	if _, err := fmt.Sscanf(release, "%d.%d", &have[0], &have[1]); err != nil {
+		return "", false, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return release, slices.Compare(have[:], []int{major, minor}) >= 0, nil
+}
+
+// openFiles is the hard limit. Sluice raises the soft one to it.
+func (m machine) openFiles() (int64, error) {
+	words, err := m.line("/proc/self/limits", "Max open files")
+	if err != nil {
+		return 0, err
+	}
+	var soft, hard string
+	if _, err := fmt.Sscan(words, &soft, &hard); err != nil {
+		return 0, fmt.Errorf("limit of open files %q: %w", words, err)
+	}
+	return strconv.ParseInt(hard, 10, 64)
+}
+
+// Capabilities, as linux/capability.h numbers them.
+const (
+	capSysAdmin    = 21
+	capSysResource = 24
+)
+
+// capable says whether this process has one of the capabilities where the kernel asks
+// for it in the initial user namespace.
+func (m machine) capable(capabilities ...int) (bool, error) {
+	text, err := m.line("/proc/self/status", "CapEff:")
+	if err != nil {
+		return false, err
+	}
+	effective, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		return false, fmt.Errorf("effective capabilities: %w", err)
+	}
+	users, err := m.fields("/proc/self/uid_map")
+	if err != nil {
+		return false, err
+	}
+	if !slices.Equal(users, []string{"0", "0", "4294967295"}) { // another namespace
+		return false, nil
+	}
+	return slices.ContainsFunc(capabilities, func(c int) bool { return effective&(1<<c) != 0 }), nil
+}
+
+// container names what shows that this is one; "" = nothing does.
+func (m machine) container() string {
+	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
+		if _, err := m.read(file); err == nil {
+			return file
+		}
+	}
+	b, _ := m.read("/proc/self/cgroup") // without it nothing shows
+	for _, word := range []string{"docker", "kubepods", "containerd", "libpod", "lxc"} {
+		if strings.Contains(string(b), word) {
+			return word + " in /proc/self/cgroup"
+		}
+	}
+	return ""
+}
+
+// cgroupDirs are the directory of this process's cgroup for a controller and those
+// above it. In a container the path may be the host's, and only the last is there.
+func (m machine) cgroupDirs(controller string) (dirs []string, err error) {
+	b, err := m.read("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	root, in := "", ""
+	for line := range strings.Lines(string(b)) {
+		part := strings.SplitN(strings.TrimSpace(line), ":", 3) // number:controllers:path
+		switch {
+		case len(part) < 3:
+		case slices.Contains(strings.Split(part[1], ","), controller):
+			root, in = "/sys/fs/cgroup/"+part[1], part[2]
+		case part[1] == "" && root == "": // version 2
+			root, in = "/sys/fs/cgroup", part[2]
+		}
+	}
+	if root == "" {
+		return nil, fmt.Errorf("/proc/self/cgroup: no controller %s", controller)
+	}
+	for ; in != "/"; in = path.Dir("/" + in) {
+		dirs = append(dirs, root+in)
+	}
+	return append(dirs, root), nil
+}
+
+// cpuQuota is the CPUs' worth of time that the tightest cgroup leaves; 0 = no quota.
+// A file that is not there sets none.
+func (m machine) cpuQuota() (least float64, err error) {
+	dirs, err := m.cgroupDirs("cpu")
+	if err != nil {
+		return 0, err
+	}
+	for _, dir := range dirs {
+		words, err := m.fields(dir + "/cpu.max") // version 2: quota and period
+		if err != nil {
+			quota, _ := m.fields(dir + "/cpu.cfs_quota_us") // version 1
+			period, _ := m.fields(dir + "/cpu.cfs_period_us")
+			words = append(quota, period...)
+		}
+		var quota, period float64
+		if n, _ := fmt.Sscan(strings.Join(words, " "), &quota, &period); n < 2 || quota <= 0 { // "max", or -1
+			continue
+		}
+		if cpus := quota / period; least == 0 || cpus < least {
+			least = cpus
+		}
+	}
+	return least, nil
+}
+
+// ioLimits are the limits on writing to disks of all cgroups of this process; "" = none.
+func (m machine) ioLimits() (string, error) {
+	dirs, err := m.cgroupDirs("blkio") // version 1; its name in version 2 is not needed
+	if err != nil {
+		return "", err
+	}
+	var limits []string
+	for _, dir := range dirs {
+		for _, file := range []string{"io.max", "blkio.throttle.write_bps_device", "blkio.throttle.write_iops_device"} {
+			words, _ := m.fields(dir + "/" + file) // one that is not there sets none
+			if len(words) > 0 {
+				limits = append(limits, strings.Join(words, " "))
+			}
+		}
+	}
+	return strings.Join(limits, "; "), nil
+}
