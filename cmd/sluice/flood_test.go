@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -37,6 +39,9 @@ func inOwnNetwork(t *testing.T, body func(t *testing.T)) {
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
+	if errors.Is(err, fs.ErrPermission) {
+		unable(t, "may not make a network namespace: %v", err)
+	}
 	t.Logf("in a network of its own:\n%s", out)
 	if err != nil {
 		t.Error(err)
