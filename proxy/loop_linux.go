@@ -126,14 +126,14 @@ func (a *Acceptor) turn() {
 	a.show(n < len(a.events))
 }
 
-// show tells the others of this turn. Where epoll told all that it knew and a queue
-// was not in it, nothing waits there.
+// show tells the others of this turn. Where epoll told all that it watches and a
+// queue was not in it, nothing waited there as the turn began.
 func (a *Acceptor) show(toldAll bool) {
 	a.cells.Turns.Add(1)
 	a.cells.Heartbeat.Store(a.now)
 	for i := range a.listeners {
 		if l := &a.listeners[i]; l.Rows != nil {
-			l.Rows[a.id].Beat(a.now, toldAll && !slices.ContainsFunc(a.ready, func(r ready) bool {
+			l.Rows[a.id].Beat(a.now, toldAll && !a.paused && !slices.ContainsFunc(a.ready, func(r ready) bool {
 				return r.of == a.id && (r.listener == i || r.listener == mailbox)
 			}))
 		}

@@ -112,7 +112,8 @@ func measureBalance(r *rig, c *benchCase) (figures, error) {
 	}
 	var jains, peaks []float64
 	for range balanceTrials {
-		if err := r.awaitHeld(0); err != nil {
+		// A proxy may be a moment late to see that those of the trial before have been closed. Until it does, it weighs them too.
+		if _, err := r.awaitSpread(spread, 0); err != nil {
 			return nil, err
 		}
 		if _, err := r.do(step{Do: "open"}); err != nil {
@@ -141,8 +142,7 @@ func balanceFigures(jains, peaks []float64) figures {
 	}
 }
 
-// awaitSpread reads the spread until it holds exactly the sessions that are open: a proxy may be a moment late to see those closed
-// of the trial before.
+// awaitSpread reads the spread until it shows exactly the sessions that should be open.
 func (r *rig) awaitSpread(spread func(*rig) ([]int, error), sessions int) ([]int, error) {
 	var counts []int
 	err := r.await(func() (err error) {

@@ -133,14 +133,16 @@ func (s *service) held(total int64) []int64 {
 		held = nil
 		var sum int64
 		for _, a := range s.acceptors {
-			active := a.row.Active.Load()
-			held = append(held, active)
-			sum += active
+			n := heldBy(a.row)
+			held = append(held, n)
+			sum += n
 		}
 		return sum == total
 	})
 	return held
 }
+
+func heldBy(row *Row) int64 { return int64(row.Settled.Load()) - row.Gone.Load() }
 
 // dial connects n times to host, from several goroutines at once if parallel.
 func (s *service) dial(host string, n int, parallel bool) {

@@ -9,16 +9,24 @@ const MaxAcceptors = 64
 // select.bpf.c has it: two cache lines, so that the program's writes do not slow
 // down the acceptor's.
 //
-// Invariant: Selected - Settled is the number of connections in flight, picked
-// for this acceptor and not yet accepted. Selected counts too much where a
-// handshake does not finish (a flood), needs two picks (a SYN cookie, a repeated
-// SYN), and too little where the hash chose; Seat.Beat puts both right.
+// Invariant: with each event one word changes by one, and
+//
+//	Selected - Gone     is the load: connections that it holds or that are in flight
+//	Selected - Settled  of those, the ones in flight: picked and not yet accepted
+//	Settled - Gone      of those, the ones that it holds
+//
+// An accept moves a connection from in flight to held and leaves the load alone;
+// so whoever reads a load meanwhile reads neither one too many nor one too few.
+//
+// Selected counts too much where a handshake does not finish (a flood), or needs
+// two picks (a SYN cookie, a repeated SYN); Seat.Beat forgives those. Where the
+// hash chose, nothing was selected; Seat.Accepted sees that.
 type Row struct {
 	Selected atomic.Uint64 // written by the program
 	_        [7]uint64     // the first is the program's own
 
-	Active    atomic.Int64  // connections that the acceptor holds
-	Settled   atomic.Uint64 // picks that are over
+	Gone      atomic.Int64  // closed and lost ones, less those that came without being picked
+	Settled   atomic.Uint64 // picks that are over: accepted, lost or forgiven
 	Heartbeat atomic.Int64  // CLOCK_MONOTONIC, in nanoseconds, of its last turn; 0 = not running yet
 	Flags     atomic.Uint64 // not 0: nothing new is steered to it
 	_         [4]uint64
@@ -35,6 +43,6 @@ const (
 func (r *Rows) GiveBack(i int) {
 	row := r.Row(i)
 	row.Heartbeat.Store(0)
-	row.Active.Store(0)
+	row.Gone.Store(int64(row.Settled.Load()))
 	row.Flags.And(^Closed)
 }

@@ -9,8 +9,8 @@ import (
 
 func TestRowIsTwoCacheLines(t *testing.T) {
 	var row Row
-	if size, active := unsafe.Sizeof(row), unsafe.Offsetof(row.Active); size != 128 || active != 64 {
-		t.Errorf("size %d, the acceptor's part at %d", size, active)
+	if size, theirs := unsafe.Sizeof(row), unsafe.Offsetof(row.Gone); size != 128 || theirs != 64 {
+		t.Errorf("size %d, the acceptors' part at %d", size, theirs)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestRowsAreShared(t *testing.T) {
 			}
 			defer theirs.Close()
 			theirs.Seat(MaxAcceptors - 1).Accepted()
-			if row := ours.Row(MaxAcceptors - 1); row.Active.Load() != 1 || row.Settled.Load() != 1 {
+			if row := ours.Row(MaxAcceptors - 1); heldBy(row) != 1 {
 				t.Error("a connection accepted there is not seen here")
 			}
 		})
@@ -72,7 +72,7 @@ func TestGiveBack(t *testing.T) {
 	seat.Hold(3)
 	seat.Open(false)
 	rows.GiveBack(1)
-	if row.Active.Load() != 0 || row.Heartbeat.Load() != 0 || row.Flags.Load() != Draining || seat.Load() != 1 {
-		t.Errorf("active %d, heartbeat %d, flags %b, load %d", row.Active.Load(), row.Heartbeat.Load(), row.Flags.Load(), seat.Load())
+	if heldBy(row) != 0 || row.Heartbeat.Load() != 0 || row.Flags.Load() != Draining || seat.Load() != 1 {
+		t.Errorf("held %d, heartbeat %d, flags %b, load %d", heldBy(row), row.Heartbeat.Load(), row.Flags.Load(), seat.Load())
 	}
 }

@@ -7,32 +7,46 @@ import "time"
 // Beat and Open are the owner's alone; a Seat belongs to one goroutine.
 type Seat struct {
 	row   *Row
-	low   int64 // the lowest count in flight in this window
-	until int64 // the window's end, CLOCK_MONOTONIC in nanoseconds; 0 = none has begun
+	seen  uint64 // what was selected at the last beat
+	low   int64  // the fewest in flight in this window, of those that the beat before had seen
+	until int64  // the window's end, CLOCK_MONOTONIC in nanoseconds; 0 = none has begun
 }
 
 // Seat returns a hold on acceptor i's row.
 func (r *Rows) Seat(i int) *Seat { return &Seat{row: r.Row(i)} }
 
 // Load is the number of connections that the acceptor holds or is about to get.
-func (s *Seat) Load() int64 { return s.row.Active.Load() + max(s.inFlight(), 0) }
+func (s *Seat) Load() int64 { return int64(s.row.Selected.Load()) - s.row.Gone.Load() }
 
 // Pick counts a connection picked for the acceptor by another one.
 func (s *Seat) Pick() { s.row.Selected.Add(1) }
 
-// Accepted counts a picked connection that has come. It is held before it is no
-// longer in flight, so that the acceptor never looks less loaded than it is.
+// Accepted counts a connection that has come. Where none is in flight it comes
+// unpicked: by the hash, or when its pick has been forgiven.
 func (s *Seat) Accepted() {
-	s.row.Active.Add(1)
-	s.row.Settled.Add(1)
+	if s.inFlight() > 0 {
+		s.row.Settled.Add(1)
+	} else {
+		s.Hold(1)
+	}
 }
 
-// Lost counts a picked connection that somebody else has taken.
-func (s *Seat) Lost() { s.row.Settled.Add(1) }
+// Lost counts a connection, picked or not, that somebody else has taken.
+func (s *Seat) Lost() {
+	if s.inFlight() > 0 {
+		s.settle(1)
+	}
+}
 
 // Hold counts n connections more, or with n below 0 fewer, that the acceptor
 // holds and nobody picked.
-func (s *Seat) Hold(n int64) { s.row.Active.Add(n) }
+func (s *Seat) Hold(n int64) { s.row.Gone.Add(-n) }
+
+// settle takes n out of those in flight and out of the load.
+func (s *Seat) settle(n int64) {
+	s.row.Gone.Add(n)
+	s.row.Settled.Add(uint64(n))
+}
 
 // Open says whether the acceptor takes new connections.
 func (s *Seat) Open(open bool) {
@@ -56,28 +70,32 @@ const (
 )
 
 // Beat tells that the acceptor turns, at CLOCK_MONOTONIC now in nanoseconds.
-// empty says that it has just seen its queue empty: accept4 said EAGAIN, or a
-// turn ended without an event of the socket.
+// empty says that it has seen its queue empty since the last Beat: accept4 said
+// EAGAIN, or epoll named all that is ready and not the socket.
 func (s *Seat) Beat(now int64, empty bool) {
 	s.row.Heartbeat.Store(now)
 	if empty {
 		s.forgive(now)
 	}
+	s.seen = s.row.Selected.Load()
 }
 
 // forgive takes picks that nothing will come of out of the count in flight.
 //
-// While the queue is empty, that count is only handshakes. A handshake ends,
-// while a pick gone astray stays in the count for ever: so the lowest count over
-// a window is the number of those, and is forgiven; and what exceeds
+// Of the picks that the beat before saw, those in flight now are only handshakes:
+// the queue has been empty since. (Later ones may wait in it already.) A handshake
+// ends, while a pick gone astray stays in flight for ever: so the fewest in flight
+// over a window is the number of those, and is forgiven; and what exceeds
 // mostInFlight is forgiven at once. That may hit handshakes which are slow or
-// many, and their accepts then bring the count below zero, which is put right
-// when it is seen. What waits in the queue is never forgiven: an acceptor that
-// does not keep up looks as loaded as it is. A known limit: who turns rarely
-// forgives rarely, and gets less during a flood.
+// many, and is put right as they are accepted. What waits in the queue is never
+// forgiven: an acceptor that does not keep up looks as loaded as it is. A known
+// limit: who turns rarely forgives rarely, and gets less during a flood.
 func (s *Seat) forgive(now int64) {
-	before := s.inFlight()
-	after := min(max(before, 0), mostInFlight)
+	if lost := s.inFlight(); lost < 0 { // a rescuer and the owner took two for picked, and one was not
+		s.settle(lost)
+	}
+	before := max(int64(s.seen-s.row.Settled.Load()), 0)
+	after := min(before, mostInFlight)
 	s.low = min(s.low, after)
 	if now >= s.until {
 		if s.until != 0 {
@@ -86,7 +104,7 @@ func (s *Seat) forgive(now int64) {
 		s.low, s.until = after, now+int64(settleWindow)
 	}
 	if after != before {
-		s.row.Settled.Add(uint64(before - after))
+		s.settle(before - after)
 	}
 }
 

@@ -26,9 +26,9 @@ struct row {
 	__u64 selected; // times this acceptor was picked
 	__u64 round;    // round_robin: the round it had its last turn in
 	__u64 pad1[6];
-	// Written by the acceptor: a cache line of its own.
-	__s64 active;    // connections it holds
-	__u64 settled;   // picks that are over: accepted, or forgiven
+	// Written by acceptors: a cache line of its own.
+	__s64 gone;      // of what was picked, what is closed or will not come
+	__u64 settled;   // theirs
 	__u64 heartbeat; // CLOCK_MONOTONIC, in ns, of its last turn
 	__u64 flags;     // not 0: takes nothing new
 	__u64 pad2[4];
@@ -77,13 +77,7 @@ static __always_inline volatile __u64 *ticket_of(struct row *row)
 // What the picked acceptor has the least of: connections, held and in flight; or turns.
 static __always_inline __s64 rank_of(const struct row *row, __u64 ticket)
 {
-	if (policy == POLICY_ROUND_ROBIN)
-		return ticket;
-	__s64 in_flight = ticket - row->settled;
-
-	if (in_flight < 0) // the hash gave it more
-		in_flight = 0;
-	return row->active + in_flight;
+	return policy == POLICY_ROUND_ROBIN ? ticket : ticket - row->gone;
 }
 
 // One that was away for many rounds gets one turn, not all that it missed.
@@ -142,8 +136,11 @@ int select_acceptor(struct sk_reuseport_md *ctx)
 		// If another CPU picked the same one meanwhile, its rank is no longer
 		// what the search saw: search again, and at the last try let it be.
 		__u64 next = next_ticket(ticket);
-		if (__sync_val_compare_and_swap(ticket_of(row), ticket, next) != ticket && try < MAX_TRIES)
-			continue;
+		if (__sync_val_compare_and_swap(ticket_of(row), ticket, next) != ticket) {
+			if (try < MAX_TRIES)
+				continue;
+			__sync_fetch_and_add(ticket_of(row), 1);
+		}
 		if (policy == POLICY_ROUND_ROBIN) {
 			round_now = next;
 			__sync_fetch_and_add(&row->selected, 1);
