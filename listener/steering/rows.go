@@ -18,9 +18,10 @@ const MaxAcceptors = 64
 // An accept moves a connection from in flight to held and leaves the load alone;
 // so whoever reads a load meanwhile reads neither one too many nor one too few.
 //
-// Selected counts too much where a handshake does not finish (a flood), or needs
-// two picks (a SYN cookie, a repeated SYN); Seat.Beat forgives those. Where the
-// hash chose, nothing was selected; Seat.Accepted sees that.
+// Selected counts too much where a handshake does not finish (a flood), or its SYN
+// comes twice; Seat.Beat forgives those. Where the hash chose, or a SYN cookie's
+// ACK went to another acceptor than its SYN, nothing was selected; Seat.Accepted
+// sees that.
 type Row struct {
 	Selected atomic.Uint64 // written by the program
 	_        [7]uint64     // the first is the program's own

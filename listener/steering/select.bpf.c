@@ -3,7 +3,9 @@
 // Steering: the kernel runs this program for every SYN of a listener's group and
 // it picks the acceptor whose socket the connection will wait on. It also runs
 // when a listening socket closes with connections waiting, to give each of them
-// to another (SELECT_OR_MIGRATE).
+// to another (SELECT_OR_MIGRATE); and for every other packet that belongs to no
+// connection: the ACK that completes a SYN cookie, the RST of a peer that heard
+// too late of an end.
 //
 // It reads the rows that acceptors write, and finds the group's sockets by
 // acceptor number. When it picks nobody, the kernel's own hash does.
@@ -12,6 +14,7 @@
 // and atomic compare-and-swap of 5.12.
 
 #include <linux/bpf.h>
+#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 
 #define MAX_ACCEPTORS 64
@@ -115,6 +118,15 @@ static __always_inline __u32 search(__u64 refused, __u64 now, __u64 *ticket)
 	return best;
 }
 
+// Whether a connection will come of what the kernel asks a socket for. A stray
+// packet must not count, and one that completes a SYN cookie need not: its SYN did.
+static __always_inline int connection_comes(const struct sk_reuseport_md *ctx)
+{
+	const struct tcphdr *tcp = ctx->data;
+
+	return ctx->migrating_sk || ((void *)(tcp + 1) <= ctx->data_end && tcp->syn);
+}
+
 SEC("sk_reuseport/migrate")
 int select_acceptor(struct sk_reuseport_md *ctx)
 {
@@ -131,7 +143,7 @@ int select_acceptor(struct sk_reuseport_md *ctx)
 			continue;
 		}
 		struct row *row = row_of(acceptor);
-		if (!row)
+		if (!row || !connection_comes(ctx))
 			break;
 		// If another CPU picked the same one meanwhile, its rank is no longer
 		// what the search saw: search again, and at the last try let it be.
