@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"runtime"
 	"slices"
@@ -17,6 +18,7 @@ type options struct {
 	rounds, acceptors, threads int
 	cases, proxies             string
 	smoke, list, configs       bool
+	hostNetwork                bool
 	markdown, bars             bool
 	json, from, compare        string
 	sluice, haproxy, nginx     string
@@ -33,6 +35,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.acceptors, "acceptors", runtime.NumCPU(), "acceptors, threads or workers of each proxy, where the case does not say otherwise")
 	f.IntVar(&o.threads, "threads", max(1, runtime.NumCPU()/2), "threads of the load generator, and of the backend")
 	f.BoolVar(&o.smoke, "smoke", false, "one short round of each case: proves that everything runs, measures nothing")
+	f.BoolVar(&o.hostNetwork, "host-network", os.Geteuid() != 0, "measure in the network that this program runs in, with its TCP settings, instead of a namespace made for it, where TCP is reno; making one needs root")
 	f.BoolVar(&o.list, "list", false, "list the cases and exit")
 	f.BoolVar(&o.configs, "show-configs", false, "print how each proxy is started, with its configuration, and exit")
 	f.BoolVar(&o.markdown, "md", false, "print Markdown instead of text")

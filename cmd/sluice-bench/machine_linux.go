@@ -13,10 +13,11 @@ type machine struct {
 	CPU    string
 	Cores  int
 	Kernel string
+	TCP    string // congestion control
 }
 
 func thisMachine() machine {
-	m := machine{CPU: "unknown", Cores: runtime.NumCPU(), Kernel: "unknown"}
+	m := machine{CPU: "unknown", Cores: runtime.NumCPU(), Kernel: "unknown", TCP: congestion()}
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
 		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {

@@ -143,6 +143,11 @@ func measure(o options, stdout, stderr io.Writer) (*result, error) {
 		showConfigs(stdout, p)
 		return nil, nil
 	}
+	if !o.hostNetwork {
+		if err := ownNetwork(); err != nil {
+			return nil, fmt.Errorf("%w (-host-network does without)", err)
+		}
+	}
 	r := p.measureAll(ctx, stderr)
 	r.LeftOut = append(r.LeftOut, missing...)
 	return r, context.Cause(ctx)

@@ -6,14 +6,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestMain lets the test binary be started again in the bench's hidden roles.
+// TestMain lets the test binary be started again as the bench itself, and in its hidden roles.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "_bench" {
+		runtime.LockOSThread()
+		exit(bench(os.Args[2:], os.Stdout, os.Stderr))
+	}
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "_") {
 		exit(serveRole(os.Args[1:], os.Stdin, os.Stdout))
 	}
@@ -86,7 +91,7 @@ func TestBarsNameCasesAndFigures(t *testing.T) {
 // A run that fails must be told and must end the bench with an error, and the others must still be measured.
 func TestFailedRunIsReported(t *testing.T) {
 	var out, errors bytes.Buffer
-	err := bench([]string{"-smoke", "-cases", "kept-1-64B", "-proxies", "direct,haproxy", "-haproxy", "/bin/true"}, &out, &errors)
+	err := bench([]string{"-smoke", "-host-network", "-cases", "kept-1-64B", "-proxies", "direct,haproxy", "-haproxy", "/bin/true"}, &out, &errors)
 	if err == nil || !strings.Contains(err.Error(), "1 run failed") {
 		t.Errorf("error %v, want 1 run failed", err)
 	}

@@ -23,7 +23,7 @@ func TestPeers(t *testing.T) {
 				}
 			}
 			var out, said bytes.Buffer
-			args := []string{"-smoke", "-proxies", name, "-cases", "kept-32-64B|short|greeting|bulk-8-both|idle|balance-64|busy|growth-1a-1000"}
+			args := []string{"-smoke", "-host-network", "-proxies", name, "-cases", "kept-32-64B|short|greeting|bulk-8-both|idle|balance-64|busy|growth-1a-1000"}
 			if err := bench(args, &out, &said); err != nil {
 				t.Fatalf("%v\n%s", err, said.String())
 			}

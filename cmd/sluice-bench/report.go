@@ -24,7 +24,7 @@ func writeMarkdown(w io.Writer, r *result) {
 }
 
 func writeReport(w io.Writer, r *result, heading string, layOut func(io.Writer, [][]string)) {
-	fmt.Fprintf(w, "Measured on %s: %s, %s, %s.\n", r.Date.Format("2006-01-02"), r.Machine.CPU, plural(r.Machine.Cores, "core"), r.Machine.Kernel)
+	fmt.Fprintf(w, "Measured on %s: %s, %s, %s, TCP %s.\n", r.Date.Format("2006-01-02"), r.Machine.CPU, plural(r.Machine.Cores, "core"), r.Machine.Kernel, r.Machine.TCP)
 	var versions []string
 	for _, p := range r.Proxies {
 		if p.Version != "" {

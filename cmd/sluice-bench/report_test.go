@@ -10,7 +10,7 @@ import (
 func sample(slower float64) *result {
 	r := &result{
 		Date:      time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Machine:   machine{CPU: "Some CPU", Cores: 2, Kernel: "Linux 6.18"},
+		Machine:   machine{CPU: "Some CPU", Cores: 2, Kernel: "Linux 6.18", TCP: "reno"},
 		Acceptors: 2,
 		Rounds:    3,
 		Proxies: []proxyInfo{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -14,9 +15,21 @@ import (
 
 // sluiceSpread reads the gauge of sluice's metrics.
 func sluiceSpread(r *rig) ([]int, error) {
-	resp, err := http.Get("http://" + r.setting.admin.String() + "/metrics")
+	req, err := http.NewRequest(http.MethodGet, "http://"+r.setting.admin.String()+"/metrics", nil)
 	if err != nil {
 		return nil, err
+	}
+	c, err := net.Dial("tcp", req.URL.Host) // not by an http.Client, whose goroutines are not in our network
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := req.Write(c); err != nil {
+		return nil, fmt.Errorf("ask sluice: %w", err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), req)
+	if err != nil {
+		return nil, fmt.Errorf("ask sluice: %w", err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
