@@ -133,16 +133,39 @@ func (e engine) testSidecar(t *testing.T) {
 	}
 }
 
-// testCPUs limits CPUs by quota and by set. The Go runtime rounds a quota up, and
-// takes at least two CPUs where there are two.
+// testWait starts the application after the sidecar, and after its first client.
+func (e engine) testWait(t *testing.T) {
+	c := e.start(t, "early", "127.0.0.1:8000", "--network=none", "--read-only", "--cap-drop=ALL",
+		"--env=SLUICE_LISTEN=127.0.0.1:8080", "--env=SLUICE_WAIT_FOR_BACKEND=1m")
+	type answer struct {
+		said []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		said, err := exec.CommandContext(t.Context(), e.client, "--host="+e.socket, "exec", c.name,
+			"/sluice", "healthcheck", "-admin", "127.0.0.1:8080", "-timeout", "1m").CombinedOutput()
+		answered <- answer{said, err}
+	}()
+	eventually(t, 20*time.Second, "it has tried", func() bool {
+		return strings.Contains(e.docker(t, "logs", c.name), "backend does not take connections")
+	})
+	e.docker(t, "run", "--detach", "--name=late", "--network=container:"+c.name, "sluice:local", "demo", "-listen", "127.0.0.1:8000", "-admin", "127.0.0.1:9195")
+	t.Cleanup(func() { e.remove(t, "late") })
+	if a := <-answered; a.err != nil || !strings.Contains(string(a.said), "through acceptor") {
+		t.Errorf("the client that came first: %v: %s", a.err, a.said)
+	}
+}
+
+// testCPUs limits CPUs by quota and by set.
 func (e engine) testCPUs(t *testing.T) {
-	atLeastTwo := min(2, runtime.NumCPU())
+	two := min(2, runtime.NumCPU())
 	tests := []struct {
 		name, option string
 		want         int
 	}{
-		{"quota of half a CPU", "--cpus=0.5", atLeastTwo},
-		{"quota of two CPUs", "--cpus=" + strconv.Itoa(atLeastTwo), atLeastTwo},
+		{"quota of half a CPU", "--cpus=0.5", 1},
+		{"quota of two CPUs", "--cpus=" + strconv.Itoa(two), two},
 		{"set of one CPU", "--cpuset-cpus=0", 1},
 	}
 	for _, tt := range tests {

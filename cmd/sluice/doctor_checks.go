@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"sluice/cmd/internal/cgroup"
+	"sluice/cmd/internal/config"
 	"sluice/listener/steering"
 )
 
@@ -190,15 +192,16 @@ func checkOverflows(m machine) (finding, error) {
 }
 
 func checkCPUs(m machine) (finding, error) {
-	n := m.cpus()
-	if n == 1 {
-		return better(markNote, "sluice run --acceptors 2 ...", "1 may be used, and auto makes 1 acceptor: there is nothing to balance, and nobody to take the place of one that hangs")
+	cpus := m.cpus()
+	acceptors := config.AutoAcceptors(cpus, m.read)
+	if acceptors == 1 {
+		return better(markNote, "sluice run --acceptors 2 ...", "%d may be used, and auto makes 1 acceptor: there is nothing to balance, and nobody to take the place of one that hangs", cpus)
 	}
-	return fine("%d may be used: auto makes as many acceptors, up to 64", n)
+	return fine("%d may be used: auto makes %d acceptors", cpus, acceptors)
 }
 
 func checkCPUQuota(m machine) (finding, error) {
-	quota, err := m.cpuQuota()
+	quota, err := cgroup.CPUQuota(m.read)
 	switch {
 	case err != nil:
 		return finding{}, err

@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"sluice/cmd/internal/cgroup"
 	"sluice/listener/steering"
 	"sluice/metrics"
 )
@@ -130,61 +130,9 @@ func (m machine) container() string {
 	return ""
 }
 
-// cgroupDirs are the directory of this process's cgroup for a controller and those
-// above it. In a container the path may be the host's, and only the last is there.
-func (m machine) cgroupDirs(controller string) (dirs []string, err error) {
-	b, err := m.read("/proc/self/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	root, in := "", ""
-	for line := range strings.Lines(string(b)) {
-		part := strings.SplitN(strings.TrimSpace(line), ":", 3) // number:controllers:path
-		switch {
-		case len(part) < 3:
-		case slices.Contains(strings.Split(part[1], ","), controller):
-			root, in = "/sys/fs/cgroup/"+part[1], part[2]
-		case part[1] == "" && root == "": // version 2
-			root, in = "/sys/fs/cgroup", part[2]
-		}
-	}
-	if root == "" {
-		return nil, fmt.Errorf("/proc/self/cgroup: no controller %s", controller)
-	}
-	for ; in != "/"; in = path.Dir("/" + in) {
-		dirs = append(dirs, root+in)
-	}
-	return append(dirs, root), nil
-}
-
-// cpuQuota is the CPUs' worth of time that the tightest cgroup leaves; 0 = no quota.
-// A file that is not there sets none.
-func (m machine) cpuQuota() (least float64, err error) {
-	dirs, err := m.cgroupDirs("cpu")
-	if err != nil {
-		return 0, err
-	}
-	for _, dir := range dirs {
-		words, err := m.fields(dir + "/cpu.max") // version 2: quota and period
-		if err != nil {
-			quota, _ := m.fields(dir + "/cpu.cfs_quota_us") // version 1
-			period, _ := m.fields(dir + "/cpu.cfs_period_us")
-			words = append(quota, period...)
-		}
-		var quota, period float64
-		if n, _ := fmt.Sscan(strings.Join(words, " "), &quota, &period); n < 2 || quota <= 0 { // "max", or -1
-			continue
-		}
-		if cpus := quota / period; least == 0 || cpus < least {
-			least = cpus
-		}
-	}
-	return least, nil
-}
-
 // ioLimits are the limits on writing to disks of all cgroups of this process; "" = none.
 func (m machine) ioLimits() (string, error) {
-	dirs, err := m.cgroupDirs("blkio") // version 1; its name in version 2 is not needed
+	dirs, err := cgroup.Dirs(m.read, "blkio") // version 1; its name in version 2 is not needed
 	if err != nil {
 		return "", err
 	}

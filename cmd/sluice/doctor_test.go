@@ -138,7 +138,9 @@ func TestDoctorFindings(t *testing.T) {
 			m.netns = func() (*metrics.Netns, error) { return nil, errors.New("none here") }
 		}, markNote, "could not tell: none here", ""},
 
-		{"CPUs", nil, nil, markOK, "8 may be used", ""},
+		{"CPUs", nil, nil, markOK, "8 may be used: auto makes 8 acceptors", ""},
+		{"CPUs", files{cgroup + "cpu.max": "150000 100000"}, nil, markOK, "8 may be used: auto makes 2 acceptors", ""},
+		{"CPUs", files{cgroup + "cpu.max": "50000 100000"}, nil, markNote, "auto makes 1 acceptor", "sluice run --acceptors 2 ..."},
 		{"CPUs", nil, func(m *machine) { m.cpus = func() int { return 1 } }, markNote, "nothing to balance", "sluice run --acceptors 2 ..."},
 
 		{"CPU quota", files{cgroup + "cpu.max": "150000 100000"}, nil, markNote, "1.50 CPUs", "systemctl set-property sluice.service CPUQuota="},

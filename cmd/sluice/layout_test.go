@@ -16,9 +16,10 @@ import (
 // imports says which of the module's packages each package may import, tests left
 // out. Imports go down only; listener and proxy never meet.
 var imports = map[string][]string{
-	"cmd/sluice":           {"cmd/internal/config", "cmd/internal/control", "listener", "listener/steering", "metrics"},
+	"cmd/sluice":           {"cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "listener", "listener/steering", "metrics"},
 	"cmd/sluice-bench":     {},
-	"cmd/internal/config":  {},
+	"cmd/internal/cgroup":  {},
+	"cmd/internal/config":  {"cmd/internal/cgroup"},
 	"cmd/internal/control": {"cmd/internal/admin", "cmd/internal/config", "listener", "listener/steering", "metrics", "proxy", "proxy/pool"},
 	"cmd/internal/admin":   {"metrics"},
 	"proxy":                {"metrics", "proxy/pool"},

@@ -20,8 +20,8 @@ package config
 
 import (
 	"net/netip"
+	"os"
 	"runtime"
-	"strconv"
 	"time"
 )
 
@@ -46,29 +46,14 @@ type Acceptors struct {
 	HangAfter time.Duration
 }
 
-// Number is how many acceptors there are: Count, or with auto as many as CPUs
-// may be used. The runtime has already looked at the affinity mask and the
-// cgroup's CPU quota.
+// Number is how many acceptors there are: Count, or with auto as many as CPUs may be
+// used. The affinity mask and GOMAXPROCS the runtime has looked at.
 func (a Acceptors) Number() int {
 	if a.Count > 0 {
 		return int(a.Count)
 	}
-	return min(runtime.GOMAXPROCS(0), maxAcceptors)
+	return AutoAcceptors(runtime.GOMAXPROCS(0), os.ReadFile)
 }
-
-// Auto is a number; 0 leaves it to sluice and is written "auto".
-type Auto int
-
-func (a Auto) String() string {
-	if a == 0 {
-		return "auto"
-	}
-	return strconv.Itoa(int(a))
-}
-
-// maxAcceptors bounds acceptors.count: the kernel's group holds 65,535 sockets,
-// but each acceptor is a thread that wants a CPU of its own.
-const maxAcceptors = 64
 
 // Admin is the HTTP endpoint for people and machines.
 type Admin struct {

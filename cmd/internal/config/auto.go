@@ -1,0 +1,35 @@
+package config
+
+import (
+	"math"
+	"strconv"
+
+	"sluice/cmd/internal/cgroup"
+)
+
+// Auto is a number; 0 leaves it to sluice and is written "auto".
+type Auto int
+
+func (a Auto) String() string {
+	if a == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(a))
+}
+
+// maxAcceptors bounds acceptors.count: the kernel's group holds 65,535 sockets,
+// but each acceptor is a thread that wants a CPU of its own.
+const maxAcceptors = 64
+
+// AutoAcceptors is how many acceptors auto makes where so many CPUs may be used and
+// read, such as os.ReadFile, shows the cgroup's CPU quota.
+//
+// A quota is rounded up, since a loop uses at most one CPU: 1.5 CPUs' worth of time
+// can only be used up by two. The Go runtime has rounded it likewise, but counts no
+// less than 2; with half a CPU's worth a second loop would have nothing to run on.
+func AutoAcceptors(cpus int, read func(path string) ([]byte, error)) int {
+	if quota, err := cgroup.CPUQuota(read); err == nil && quota > 0 {
+		cpus = min(cpus, int(math.Ceil(quota)))
+	}
+	return min(cpus, maxAcceptors)
+}
