@@ -166,7 +166,7 @@ func New(o Options) (*Acceptor, error) {
 func (a *Acceptor) apply(plan *Plan, groups []Group) error {
 	var pools []pooled
 	index := map[string]int{}
-	for _, p := range plan.Pools {
+	for _, p := range plan.prepare() {
 		cells, err := a.board.Pool(p.Name, a.id)
 		if err != nil {
 			return err
@@ -239,6 +239,7 @@ func (a *Acceptor) backendSlot(poolName, name string) (uint32, error) {
 // Apply publishes a Plan with the same listeners. It takes effect between two turns
 // and returns when it has; running sessions finish on what they started with.
 func (a *Acceptor) Apply(plan *Plan) (err error) {
+	plan.prepare()
 	if !a.do(func() { err = a.apply(plan, nil) }) {
 		return ErrEnded
 	}

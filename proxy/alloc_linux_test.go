@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/proxy/pool"
 )
 
 // A client and a backend that allocate nothing, so that what a test counts is the
@@ -82,18 +84,22 @@ func mallocs(run func()) uint64 {
 const fewObjects = 200
 
 func TestNoAllocationPerSession(t *testing.T) {
-	s := start(t, everyDeadline)
-	p := newRawPeer(s)
-	sessions := func(n int) {
-		for range n {
-			c, b := p.open()
-			p.exchange(c, b)
-			p.close(c, b)
-		}
-	}
-	sessions(100)
-	if n := mallocs(func() { sessions(2000) }); n > fewObjects {
-		t.Errorf("%d objects for 2000 sessions", n)
+	for name, pick := range map[string]pool.Policy{"round_robin": pool.RoundRobin, "source_hash": pool.SourceHash} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, everyDeadline, func(o *setup) { o.pool().Pick = pick })
+			p := newRawPeer(s)
+			sessions := func(n int) {
+				for range n {
+					c, b := p.open()
+					p.exchange(c, b)
+					p.close(c, b)
+				}
+			}
+			sessions(100)
+			if n := mallocs(func() { sessions(2000) }); n > fewObjects {
+				t.Errorf("%d objects for 2000 sessions", n)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -18,7 +19,7 @@ const parkFor = 100 * time.Millisecond
 func (a *Acceptor) dial(slot int32, s *session) {
 	for {
 		p := &a.pools[a.listeners[s.listener].pool]
-		i := p.picker.Pick(s.tried)
+		i := p.picker.Pick(s.tried, a.source(s, p))
 		if i < 0 {
 			a.noneLeft(slot, s, p)
 			return
@@ -39,6 +40,15 @@ func (a *Acceptor) dial(slot int32, s *session) {
 		if !a.tryAgain(slot, s, p, classifyConnect(errno)) {
 			return
 		}
+// source is the client's address if p picks by it. Sessions of other pools are spared
+// the system call; one whose client has gone gets the zero Addr, and ends soon.
+func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
+	if p.Pick != pool.SourceHash {
+		return netip.Addr{}
+	}
+	return a.sys.peerAddr(int(s.fd[client])).Addr()
+}
+
 	}
 }
 
@@ -125,6 +135,17 @@ func (a *Acceptor) dialing(slot int32, s *session) {
 
 // dialFailed ends a connect that was under way and goes on to the next backend.
 func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) {
+// metItself says that a connection leads back to its own socket. Where nobody listens
+// on a port of this machine, the kernel may choose that port as the source, and then
+// the SYN is answered by its sender: once in 17,000 connects to a free even port of
+// the ephemeral range, measured on loopback. The client would hear itself, and the
+// backend find its port taken. It takes many connects that fail, so nobody else pays
+// for the look.
+func (a *Acceptor) metItself(s *session) bool {
+	fd := int(s.fd[backend])
+	return a.backends[s.backend].failing && a.sys.localAddr(fd) == a.sys.peerAddr(fd)
+}
+
 	a.dropBackend(s)
 	if a.tryAgain(slot, s, &a.pools[a.listeners[s.listener].pool], class) {
 		a.dial(slot, s)

@@ -35,7 +35,7 @@ type setup struct {
 	acceptors int
 	maxPipes  int
 	cpus      []int // pins the loops, and so their threads
-	plan      Plan
+	plan      *Plan
 	apart     bool         // every acceptor has a port of its own
 	group     func(*Group) // adds to what all acceptors are given
 	mail      Mail
@@ -51,7 +51,7 @@ func (o *setup) pool() *pool.Pool    { return &o.plan.Pools[0] }
 type service struct {
 	t         testing.TB
 	board     *metrics.Board
-	plan      Plan
+	plan      *Plan
 	acceptors []*Acceptor
 	addresses []string // by acceptor; all the same but for setup.apart
 	backend   net.Listener
@@ -75,7 +75,7 @@ func start(t testing.TB, change ...func(*setup)) *service {
 	s.backend = s.listen("127.0.0.1:0")
 	go s.acceptAll()
 
-	o := setup{acceptors: 1, maxPipes: 16, plan: Plan{
+	o := setup{acceptors: 1, maxPipes: 16, plan: &Plan{
 		Listeners: []Listener{{Name: "web", Pool: "app"}},
 		Pools: []pool.Pool{{Name: "app", ConnectTimeout: deadline, Backends: []pool.Backend{
 			{Name: "b", Addrs: []netip.AddrPort{addrOf(s.backend)}, Weight: 1},
@@ -110,7 +110,7 @@ func (s *service) run(o setup) {
 	}
 	for i := range o.acceptors {
 		a, err := New(Options{
-			ID: i, Acceptors: o.acceptors, Board: board, Plan: &o.plan, Groups: []Group{group},
+			ID: i, Acceptors: o.acceptors, Board: board, Plan: o.plan, Groups: []Group{group},
 			CPUs: o.cpus, Mail: o.mail, MaxPipes: o.maxPipes, Beat: 20 * time.Millisecond,
 		})
 		s.must(err)

@@ -18,10 +18,9 @@ func TestApply(t *testing.T) {
 	c1, b1 := s.pair()
 	other := s.listen("127.0.0.1:0")
 	defer other.Close()
-	next := s.plan
-	next.Pools = []pool.Pool{next.Pools[0]}
+	next := &Plan{Listeners: s.plan.Listeners, Pools: []pool.Pool{s.plan.Pools[0]}}
 	next.Pools[0].Backends = []pool.Backend{{Name: "other", Addrs: []netip.AddrPort{addrOf(other)}, Weight: 1}}
-	s.must(s.acceptors[0].Apply(&next))
+	s.must(s.acceptors[0].Apply(next))
 
 	c2 := s.dial()
 	b2, err := other.Accept()
@@ -35,9 +34,8 @@ func TestApply(t *testing.T) {
 
 func TestApplyRefuses(t *testing.T) {
 	s := start(t)
-	wrong := s.plan
-	wrong.Listeners = []Listener{{Name: "web", Pool: "nowhere"}}
-	if err := s.acceptors[0].Apply(&wrong); err == nil {
+	wrong := &Plan{Listeners: []Listener{{Name: "web", Pool: "nowhere"}}, Pools: s.plan.Pools}
+	if err := s.acceptors[0].Apply(wrong); err == nil {
 		t.Error("a listener without a pool was accepted")
 	}
 	c, b := s.pair() // and nothing has changed
@@ -92,7 +90,7 @@ func TestCallsAfterTheEnd(t *testing.T) {
 		s.must(unix.Dup3(fd, number, unix.O_CLOEXEC))
 		defer unix.Close(number)
 	}
-	if err := a.Apply(&s.plan); !errors.Is(err, ErrEnded) {
+	if err := a.Apply(s.plan); !errors.Is(err, ErrEnded) {
 		t.Errorf("Apply: %v", err)
 	}
 	a.StopAccepting()

@@ -1,19 +1,34 @@
 package proxy
 
 import (
+	"sync"
 	"time"
 
 	"sluice/proxy/pool"
 )
 
 // Plan is what acceptors do, built and checked whole by the control plane and
-// never changed afterwards. An acceptor swaps Plans between two turns of its
+// never changed or copied afterwards. An acceptor swaps Plans between two turns of its
 // loop. It is plain data: in process mode it travels to the workers.
 type Plan struct {
 	Generation  uint64 // grows by one with every Plan published
 	MaxSessions int    // over all listeners and acceptors; 0 = no limit
 	Listeners   []Listener
 	Pools       []pool.Pool
+
+	once     sync.Once
+	prepared []pool.Pool
+}
+
+// prepare returns Pools as acceptors pick from them. The first call takes
+// milliseconds, so it is made outside of the loops, and holds for all of them.
+func (p *Plan) prepare() []pool.Pool {
+	p.once.Do(func() {
+		for _, q := range p.Pools {
+			p.prepared = append(p.prepared, q.Prepare())
+		}
+	})
+	return p.prepared
 }
 
 // Listener is the data plane's part of a configured listener. Its sockets come
@@ -23,6 +38,8 @@ type Listener struct {
 	Pool              string // name of one of the Plan's pools
 	Relay             Relay
 	MaxSessions       int           // over all acceptors; 0 = no limit
+	WaitForBackend    time.Duration // accept to the last try of a session that no backend takes; 0 = it ends at once
+	MaxWaiting        int           // sessions at a time that may wait so, over all acceptors
 	FirstByteTimeout  time.Duration // accept to the first byte from the client
 	IdleTimeout       time.Duration // neither half moved
 	HalfClosedTimeout time.Duration // one half done and the other did not move; then in place of IdleTimeout

@@ -281,5 +281,5 @@ func boundSocket(t testing.TB) (int, netip.AddrPort) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	return fd, sysLocalAddr(fd)
+	return fd, sysAddr(unix.SYS_GETSOCKNAME, fd)
 }

@@ -23,6 +23,7 @@ type sys struct {
 	connect   func(fd int, a netip.AddrPort) syscall.Errno
 	sockError func(fd int) syscall.Errno
 	localAddr func(fd int) netip.AddrPort // the zero one when there is none
+	peerAddr  func(fd int) netip.AddrPort // the same
 	read      func(fd int, p []byte) (int, syscall.Errno)
 	write     func(fd int, p []byte) (int, syscall.Errno)
 	splice    func(from, to, n int) (int, syscall.Errno)
@@ -57,7 +58,8 @@ func linux() sys {
 			}
 			return syscall.Errno(v)
 		},
-		localAddr: sysLocalAddr,
+		localAddr: func(fd int) netip.AddrPort { return sysAddr(unix.SYS_GETSOCKNAME, fd) },
+		peerAddr:  func(fd int) netip.AddrPort { return sysAddr(unix.SYS_GETPEERNAME, fd) },
 		read: func(fd int, p []byte) (int, syscall.Errno) {
 			// recvfrom rather than read: a shorter way through the kernel.
 			n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
@@ -177,18 +179,26 @@ func (sa *sockaddr) set(a netip.AddrPort) uintptr {
 	return unix.SizeofSockaddrInet6
 }
 
-func sysLocalAddr(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+// get is the address that the kernel wrote into sa; IPv4 in IPv6's clothes comes out
+// as IPv4.
+func (sa *sockaddr) get() netip.AddrPort {
+	port := sa.Port<<8 | sa.Port>>8
+	switch sa.Family {
+	case unix.AF_INET:
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), port)
 	}
 	return netip.AddrPort{}
+}
+
+// sysAddr asks for one of a socket's addresses: trap is SYS_GETSOCKNAME or SYS_GETPEERNAME.
+func sysAddr(trap uintptr, fd int) netip.AddrPort {
+	var sa sockaddr // stays unspecified if the call fails
+	n := uint32(unsafe.Sizeof(sa))
+	syscall.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&n)))
+	return sa.get()
 }
 
 // familyOf is the socket family that reaches a.

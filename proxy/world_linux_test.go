@@ -139,7 +139,8 @@ func (w *world) play() {
 			return syscall.EINPROGRESS
 		},
 		sockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },
-		localAddr: func(int) netip.AddrPort { return netip.AddrPort{} },
+		localAddr: func(fd int) netip.AddrPort { w.at(fd); return w.local },
+		peerAddr:  func(fd int) netip.AddrPort { w.at(fd); w.fault("peerAddr"); return w.peer },
 		read: func(fd int, p []byte) (int, syscall.Errno) {
 			f := w.at(fd)
 			if e := w.fault("read"); e != 0 {

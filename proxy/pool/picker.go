@@ -1,5 +1,7 @@
 package pool
 
+import "net/netip"
+
 // Picker is one acceptor's way through a pool's backends. It is not safe for
 // concurrent use, and costs no lock for that.
 type Picker struct {
@@ -9,9 +11,9 @@ type Picker struct {
 	turn     int               // where the search starts, so that ties take turns
 }
 
-// NewPicker makes a picker for p. sessions tells how many sessions backend i holds,
-// over all acceptors. seed shifts the first pick, so that acceptors that start
-// together do not all start with the same backend.
+// NewPicker makes a picker for p, which Prepare has returned. sessions tells how
+// many sessions backend i holds, over all acceptors. seed shifts the first pick, so
+// that acceptors that start together do not all start with the same backend.
 func NewPicker(p Pool, seed int, sessions func(i int) int64) *Picker {
 	k := &Picker{pool: p, sessions: sessions, current: make([]int, len(p.Backends)), turn: seed}
 	if len(p.Backends) > 0 {
@@ -23,12 +25,15 @@ func NewPicker(p Pool, seed int, sessions func(i int) int64) *Picker {
 }
 
 // Pick returns the index of the backend for a session's next try, or -1 if none may
-// be picked. tried has the bit TriedBit(i) of each backend that failed this session.
-// Backups are picked only when no other backend may be.
-func (k *Picker) Pick(tried uint64) int {
+// be picked. tried has the bit TriedBit(i) of each backend that failed this session;
+// client is looked at by SourceHash only. Backups are picked only when no other backend
+// may be.
+func (k *Picker) Pick(tried uint64, client netip.Addr) int {
 	for _, backup := range [2]bool{false, true} {
 		i := -1
 		switch k.pool.Pick {
+		case SourceHash:
+			i = k.sourceHash(tried, client, backup)
 		case LeastSessions:
 			i = k.leastSessions(tried, backup)
 		default:
@@ -89,4 +94,31 @@ func (k *Picker) leastSessions(tried uint64, backup bool) int {
 		}
 	}
 	return best
+}
+
+// sourceHash picks the first backend on the client's way through the table. Nothing
+// but the client and what was tried counts, so that all acceptors and all instances pick
+// the same.
+func (k *Picker) sourceHash(tried uint64, client netip.Addr, backup bool) int {
+	t := k.pool.tables[tier(backup)]
+	if tried != 0 && !k.anyAvailable(tried, backup) { // else it would look at every place
+		return -1
+	}
+	w := clientWalk(client)
+	for range t {
+		if i := int(t[w.place]); tried&TriedBit(i) == 0 {
+			return i
+		}
+		w.next()
+	}
+	return -1
+}
+
+func (k *Picker) anyAvailable(tried uint64, backup bool) bool {
+	for i := range k.pool.Backends {
+		if k.available(i, tried, backup) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,9 +1,10 @@
 // Package pool chooses the backend of a session.
 //
 //	Pool (names, addresses, weights; plain data, part of a Plan)
+//	   │ Prepare, once per process: the table of source_hash
 //	   │ NewPicker, one per acceptor
 //	   ▼
-//	Picker.Pick(tried) ─► index of a backend, or -1
+//	Picker.Pick(tried, client) ─► index of a backend, or -1
 //	   ▲
 //	   └ sessions held by each backend over all acceptors, from the board
 //
@@ -24,6 +25,37 @@ type Pool struct {
 	Retries        int           // further tries of one session after its first
 	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
 	Backends       []Backend
+
+	tables [2]table // by tier; only of a prepared SourceHash
+}
+
+// Prepare returns p as pickers take it. For SourceHash it builds the tables, which
+// takes milliseconds, and puts one backend for each address in the place of a name's;
+// they share its name and its weight.
+func (p Pool) Prepare() Pool {
+	if p.Pick != SourceHash {
+		return p
+	}
+	var claims [2][]claim
+	targets := targetsOf(p.Backends)
+	p.Backends = nil
+	for i, t := range targets {
+		p.Backends = append(p.Backends, t.backend)
+		own := &claims[tier(t.backend.Backup)]
+		*own = append(*own, newClaim(i, t))
+	}
+	for i := range claims {
+		p.tables[i] = newTable(claims[i])
+	}
+	return p
+}
+
+// tier is the index of a table: backups have their own.
+func tier(backup bool) int {
+	if backup {
+		return 1
+	}
+	return 0
 }
 
 // Backend is one address we connect to.
@@ -41,4 +73,5 @@ type Policy uint8
 const (
 	RoundRobin    Policy = iota // smooth weighted round robin, each acceptor on its own
 	LeastSessions               // fewest sessions for its weight, exact over all acceptors
+	SourceHash                  // by the client's address, the same one everywhere
 )

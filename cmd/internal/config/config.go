@@ -121,6 +121,7 @@ const (
 	PickLeastSessions = "least_sessions"
 )
 
+	PickSourceHash    = "source_hash"
 // Default is the Config of an empty file: complete but for listeners and pools.
 func Default() Config {
 	return Config{

@@ -27,7 +27,7 @@ var switches = []struct {
 	{"c", "", "configuration `FILE`"},
 	{"listen", "listener.main.bind", "without a file: `ADDRESS` to listen on, such as :5432"},
 	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N] [backup]\"`; may be repeated; commas between several in the variable"},
-	{"pick", "pool.main.pick", "without a file: `WORD` round_robin or least_sessions"},
+	{"pick", "pool.main.pick", "without a file: `WORD` round_robin, least_sessions or source_hash: which backend gets a session"},
 	{"connect-timeout", "pool.main.connect_timeout", "without a file: `DURATION` one connect may take"},
 	{"relay", "listener.main.relay", "without a file: `WORD` auto, splice or copy"},
 	{"idle-timeout", "listener.main.idle_timeout", "without a file: `DURATION` without a byte after which a session ends"},

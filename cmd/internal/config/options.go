@@ -70,7 +70,7 @@ var options = []option{
 	{"listener.*.share", boolean, func(s scope) any { return &s.l.Share }},
 
 	{"pool.*.backends", backendList, func(s scope) any { return &s.p.Backends }},
-	{"pool.*.pick", oneOf(PickRoundRobin, PickLeastSessions), func(s scope) any { return &s.p.Pick }},
+	{"pool.*.pick", oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
 	{"pool.*.connect_timeout", duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
 	{"pool.*.resolve_interval", duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},

@@ -38,5 +38,5 @@ var relays = map[string]proxy.Relay{
 }
 
 var policies = map[string]pool.Policy{
-	config.PickRoundRobin: pool.RoundRobin, config.PickLeastSessions: pool.LeastSessions,
+	config.PickRoundRobin: pool.RoundRobin, config.PickLeastSessions: pool.LeastSessions, config.PickSourceHash: pool.SourceHash,
 }

@@ -49,7 +49,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 // silently become the first.
 func TestPlanKnowsEveryWord(t *testing.T) {
 	relays := map[string]proxy.Relay{"auto": proxy.RelayAuto, "splice": proxy.RelaySplice, "copy": proxy.RelayCopy}
-	policies := map[string]pool.Policy{"round_robin": pool.RoundRobin, "least_sessions": pool.LeastSessions}
+	policies := map[string]pool.Policy{"round_robin": pool.RoundRobin, "least_sessions": pool.LeastSessions, "source_hash": pool.SourceHash}
 	for word, want := range relays {
 		plan := planOf(config.Config{Listeners: []config.Listener{{Relay: word}}}, 1, nil)
 		if got := plan.Listeners[0].Relay; got != want {
