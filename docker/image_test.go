@@ -32,6 +32,7 @@ func TestImage(t *testing.T) {
 	t.Run("is unhealthy when its admin endpoint does not answer", e.testUnhealthy)
 	t.Run("stops under load and loses nothing", e.testStop)
 	t.Run("is a sidecar", e.testSidecar)
+	t.Run("holds clients until the application listens", e.testWait)
 	t.Run("has as many acceptors as CPUs", e.testCPUs)
 	t.Run("steers by what it may do", e.testSteering)
 }

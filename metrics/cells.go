@@ -38,7 +38,9 @@ type ListenerCells struct {
 	Rescued      Counter                  // accepted here from a hung acceptor's socket
 	Duration     DurationHistogram        // accept to last close
 	Wait         LatencyHistogram         // time spent in the accept queue
-	_            [10]uint64               // to a whole number of cache lines; new fields come out of here
+	Waiting      Gauge                    // of the sessions held here, those that wait for a backend
+	Waited       [NumWaitEnds]Counter     // sessions that had to, by how that ended
+	_            [7]uint64                // to a whole number of cache lines; new fields come out of here
 }
 
 // BackendCells are one acceptor's figures on one backend of one pool.

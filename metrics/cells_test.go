@@ -55,7 +55,7 @@ func TestLayout(t *testing.T) {
 			fmt.Fprintf(&out, "%6d %4d %s\n", f.Offset, f.Type.Size(), f.Name)
 		}
 	}
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:]} {
 		fmt.Fprintf(&out, "\n%s\n", strings.Join(words, " "))
 	}
 	fmt.Fprintf(&out, "\n%v\n%v\n", DurationBuckets, LatencyBuckets)
@@ -63,7 +63,7 @@ func TestLayout(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:]} {
 		seen := map[string]bool{}
 		for _, w := range words {
 			if w == "" || seen[w] {

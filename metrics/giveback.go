@@ -2,8 +2,9 @@ package metrics
 
 // GiveBack cleans up after an acceptor whose process has ended, and must be
 // called before another takes its number: what it held (its gauges) becomes zero,
-// and its running sessions are counted as closed by worker_died. It returns how
-// many those were, by listener, without the listeners that lost none.
+// and its running sessions are counted as closed by worker_died, their waits for a
+// backend as closed. It returns how many sessions those were, by listener, without
+// the listeners that lost none.
 //
 // What it lost is what it was given and has not accounted for, rather than its
 // gauge: a process can die between counting a connection and raising the gauge.
@@ -21,6 +22,7 @@ func (b *Board) GiveBack(acceptor int) map[string]uint64 {
 		}
 		c.Active.Store(0)
 		c.HalfClosed.Store(0)
+		c.Waited[WaitClosed].Add(uint64(c.Waiting.Swap(0)))
 	}
 	for s, c := range b.Backends() {
 		if s.Acceptor == acceptor {

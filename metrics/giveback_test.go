@@ -20,9 +20,12 @@ func TestGiveBack(t *testing.T) {
 		found := uint64(l.Active.Load()) + l.HandedOff.Load() + total(l.Rejected[:]) + total(l.Closed[:])
 		died := l.Closed[ReasonWorkerDied].Load()
 		if s.Acceptor == dead {
-			if given != found || died != lost[s.Name] || l.Active.Load() != 0 || l.HalfClosed.Load() != 0 {
-				t.Errorf("dead acceptor on %s: given %d, found %d, worker_died %d, active %d, half closed %d",
-					s.Name, given, found, died, l.Active.Load(), l.HalfClosed.Load())
+			if given != found || died != lost[s.Name] || l.Active.Load() != 0 || l.HalfClosed.Load() != 0 || l.Waiting.Load() != 0 {
+				t.Errorf("dead acceptor on %s: given %d, found %d, worker_died %d, active %d, half closed %d, waiting %d",
+					s.Name, given, found, died, l.Active.Load(), l.HalfClosed.Load(), l.Waiting.Load())
+			}
+			if want := map[string]uint64{"web": 5}[s.Name]; l.Waited[WaitClosed].Load() != want {
+				t.Errorf("dead acceptor on %s: %d waits closed, want %d", s.Name, l.Waited[WaitClosed].Load(), want)
 			}
 		} else if died != 0 || (s.Name == "web" && l.Active.Load() != 2) {
 			t.Errorf("living acceptor on %s: worker_died %d, active %d", s.Name, died, l.Active.Load())
@@ -68,6 +71,8 @@ func act(t *testing.T, b *Board, acceptor int) {
 	web.Closed[ReasonIdleTimeout].Add(2)
 	web.Active.Store(2)
 	web.HalfClosed.Store(1)
+	web.Waiting.Store(2)
+	web.Waited[WaitClosed].Add(3)
 	quiet.Accepted.Add(4)
 	quiet.Closed[ReasonBackendEOF].Add(4)
 	backend.Active.Store(2)

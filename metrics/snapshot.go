@@ -23,6 +23,8 @@ type Snapshot struct {
 type ListenerStats struct {
 	Listener
 	HalfClosed int64            `json:"half_closed"`
+	Waiting    int64            `json:"waiting"`        // for a backend
+	Waited     Counts           `json:"waited"`         // by WaitEnd
 	Rejected   Counts           `json:"rejected"`       // by Reject
 	Closed     Counts           `json:"closed"`         // by Reason
 	Received   Counts           `json:"received_bytes"` // from clients, by Path
@@ -125,6 +127,7 @@ func (s *Snapshot) readListeners(b *Board, w *Window, t Topology) {
 func newListenerStats(l Listener, acceptors []Acceptor) ListenerStats {
 	st := ListenerStats{
 		Listener:  l,
+		Waited:    newCounts(waitEndNames[:]),
 		Rejected:  newCounts(rejectNames[:]),
 		Closed:    newCounts(reasonNames[:]),
 		Received:  newCounts(pathNames[:]),
@@ -148,6 +151,8 @@ func newListenerStats(l Listener, acceptors []Acceptor) ListenerStats {
 
 func (l *ListenerStats) add(acceptor int, c *ListenerCells) {
 	l.HalfClosed += c.HalfClosed.Load()
+	l.Waiting += c.Waiting.Load()
+	l.Waited.add(waitEndNames[:], c.Waited[:])
 	l.Rejected.add(rejectNames[:], c.Rejected[:])
 	l.Closed.add(reasonNames[:], c.Closed[:])
 	l.Received.add(pathNames[:], c.Received[:])

@@ -49,6 +49,8 @@ func fixture(t *testing.T) Snapshot {
 		l.Accepted.Add(accepted)
 		l.Active.Store(int64(2 * a))
 		l.HalfClosed.Store(int64(a))
+		l.Waiting.Store(int64(a))
+		l.Waited[WaitConnected].Add(6)
 		l.AcceptErrors[AcceptEMFILE].Add(1)
 		l.Rejected[RejectMaxSessions].Add(1)
 		l.Closed[ReasonClientEOF].Add(accepted - 1 - uint64(2*a))

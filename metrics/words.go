@@ -82,6 +82,18 @@ var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreacha
 
 func (e ConnectError) String() string { return nameOf(connectErrorNames[:], int(e)) }
 
+// WaitEnd is how a session's wait for a backend ended.
+type WaitEnd uint8
+
+// The ends of a wait.
+const (
+	WaitConnected WaitEnd = iota // a backend took it
+	WaitClosed                   // the session ended first, by whatever reason
+	NumWaitEnds
+)
+
+var waitEndNames = [NumWaitEnds]string{"connected", "closed"}
+
 // Path is how bytes were moved: through a pipe by splice(2), or through a buffer.
 type Path uint8
 

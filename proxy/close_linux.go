@@ -76,6 +76,7 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 		a.backends[s.backend].cells.Active.Add(-1)
 	}
 	a.setLacking(s, false)
+	a.stopAwaiting(s, metrics.WaitClosed)
 	if s.halfCounted {
 		l.HalfClosed.Add(-1)
 	}

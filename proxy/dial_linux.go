@@ -9,10 +9,6 @@ import (
 	"sluice/proxy/pool"
 )
 
-// parkFor is how long a session waits before it asks again for the descriptor or
-// the source port that it lacked.
-const parkFor = 100 * time.Millisecond
-
 // dial gives s a backend: it picks one and starts to connect, and goes on to the
 // next when that fails at once. Data that the client sends meanwhile stays in its
 // socket.
@@ -21,6 +17,7 @@ func (a *Acceptor) dial(slot int32, s *session) {
 		p := &a.pools[a.listeners[s.listener].pool]
 		i := p.picker.Pick(s.tried, a.source(s, p))
 		if i < 0 {
+			a.setLacking(s, false) // it wanted a descriptor for a backend that is no more
 			a.noneLeft(slot, s, p)
 			return
 		}
@@ -40,6 +37,9 @@ func (a *Acceptor) dial(slot int32, s *session) {
 		if !a.tryAgain(slot, s, p, classifyConnect(errno)) {
 			return
 		}
+	}
+}
+
 // source is the client's address if p picks by it. Sessions of other pools are spared
 // the system call; one whose client has gone gets the zero Addr, and ends soon.
 func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
@@ -47,9 +47,6 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 		return netip.Addr{}
 	}
 	return a.sys.peerAddr(int(s.fd[client])).Addr()
-}
-
-	}
 }
 
 // connect starts a connection to backend i of p. After any other errno than 0 and
@@ -109,7 +106,7 @@ func (a *Acceptor) dropBackend(s *session) {
 //	client   backend   what
 //	ERR HUP  any       the client has gone: end
 //	any      ERR HUP   refused or unreachable: SO_ERROR says which; next backend
-//	any      OUT       established
+//	any      OUT       established; or with itself, which is refused
 //	any      -         still under way
 //
 // A client's RDHUP alone is a half-close, and no reason to end.
@@ -119,6 +116,10 @@ func (a *Acceptor) dialing(slot int32, s *session) {
 		a.abort(slot, s, client)
 	case s.ready[backend]&(broken|hup) != 0:
 		a.dialFailed(slot, s, classifyConnect(a.sys.sockError(int(s.fd[backend]))))
+	case s.ready[backend]&writable != 0 && a.metItself(s):
+		a.sys.reset(int(s.fd[backend])) // a FIN would leave the backend's port in TIME_WAIT
+		s.fd[backend], s.ready[backend] = -1, 0
+		a.dialFailed(slot, s, metrics.ConnectRefused)
 	case s.ready[backend]&writable != 0:
 		b := &a.backends[s.backend]
 		b.cells.Sessions.Add(1)
@@ -127,14 +128,13 @@ func (a *Acceptor) dialing(slot int32, s *session) {
 			b.failing = false
 			a.notify(Notice{Kind: NoticeConnectRestored, Name: b.pool + "/" + b.name})
 		}
+		a.stopAwaiting(s, metrics.WaitConnected)
 		s.moved = a.tick
 		a.setState(slot, s, stateRelaying)
 		a.relay(slot, s)
 	}
 }
 
-// dialFailed ends a connect that was under way and goes on to the next backend.
-func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) {
 // metItself says that a connection leads back to its own socket. Where nobody listens
 // on a port of this machine, the kernel may choose that port as the source, and then
 // the SYN is answered by its sender: once in 17,000 connects to a free even port of
@@ -146,6 +146,8 @@ func (a *Acceptor) metItself(s *session) bool {
 	return a.backends[s.backend].failing && a.sys.localAddr(fd) == a.sys.peerAddr(fd)
 }
 
+// dialFailed ends a connect that was under way and goes on to the next backend.
+func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) {
 	a.dropBackend(s)
 	if a.tryAgain(slot, s, &a.pools[a.listeners[s.listener].pool], class) {
 		a.dial(slot, s)
@@ -173,52 +175,6 @@ func (a *Acceptor) tryAgain(slot int32, s *session, p *pooled, class metrics.Con
 	}
 	p.cells.Retries.Add(1)
 	return true
-}
-
-// noneLeft ends a session that no backend took; without a source port it waits for
-// one first.
-func (a *Acceptor) noneLeft(slot int32, s *session, p *pooled) {
-	switch {
-	case s.tries == 0:
-		p.cells.NoBackend.Add(1)
-		a.cut(slot, s, metrics.ReasonNoBackend)
-	case s.lastError == metrics.ConnectNoPorts && a.now-s.opened < int64(p.ConnectTimeout):
-		a.park(slot, s)
-	case s.lastError == metrics.ConnectTimeout:
-		a.cut(slot, s, metrics.ReasonConnectTimeout)
-	default:
-		a.cut(slot, s, metrics.ReasonConnectFailed)
-	}
-}
-
-// park lets a session wait for a descriptor or a source port, for connect_timeout
-// from its accept at most.
-func (a *Acceptor) park(slot int32, s *session) {
-	s.until = a.tick + ticks(parkFor)
-	a.setState(slot, s, stateWaiting)
-}
-
-// setLacking notes whether s waits for a descriptor. While one does, nobody new is accepted.
-func (a *Acceptor) setLacking(s *session, is bool) {
-	if s.lacking != is {
-		s.lacking = is
-		if is {
-			a.lacking++
-		} else {
-			a.lacking--
-		}
-	}
-}
-
-// unpark dials again.
-func (a *Acceptor) unpark(slot int32, s *session) {
-	p := &a.pools[a.listeners[s.listener].pool]
-	if !s.lacking && a.now-s.opened >= int64(p.ConnectTimeout) {
-		a.noneLeft(slot, s, p)
-		return
-	}
-	s.tried, s.tries = 0, 0
-	a.dial(slot, s)
 }
 
 // lacking says that it is sluice that has no descriptor or memory left.

@@ -34,5 +34,5 @@
 //
 // Reading order: plan.go (what it is told), session.go (the states, drawn),
 // loop_linux.go (the turn), then a connection's way: accept_linux.go, dial_linux.go,
-// relay_linux.go, close_linux.go. group.go is how acceptors help each other.
+// wait.go, relay_linux.go, close_linux.go. group.go is how acceptors help each other.
 package proxy

@@ -228,8 +228,8 @@ func (s *service) settled() {
 		for i := range c.Rejected {
 			ended += c.Rejected[i].Load()
 		}
-		if c.Accepted.Load()+c.Taken.Load() != ended+c.HandedOff.Load() || c.Active.Load() != 0 || c.HalfClosed.Load() != 0 {
-			s.t.Errorf("%v: accepted %d, ended %d, active %d, half-closed %d", series, c.Accepted.Load(), ended, c.Active.Load(), c.HalfClosed.Load())
+		if c.Accepted.Load()+c.Taken.Load() != ended+c.HandedOff.Load() || c.Active.Load() != 0 || c.HalfClosed.Load() != 0 || c.Waiting.Load() != 0 {
+			s.t.Errorf("%v: accepted %d, ended %d, active %d, half-closed %d, waiting %d", series, c.Accepted.Load(), ended, c.Active.Load(), c.HalfClosed.Load(), c.Waiting.Load())
 		}
 	}
 	for series, c := range s.board.Backends() {

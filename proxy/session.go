@@ -7,8 +7,8 @@ import "sluice/metrics"
 //	accepted             connected                        both halves done
 //	────────► dialing ────────────► relaying ───────────────────────────────► closed(reason)
 //	          │    ▲                   │                                         ▲
-//	          ▼    │ a descriptor or   └── reset, idle, cut, ... ────────────────┤
-//	          waiting  port came free                                            │
+//	          ▼    │ to try again      └── reset, idle, cut, ... ────────────────┤
+//	          waiting                                                            │
 //	          └───────────── refused, late, no backend, client gone ─────────────┘
 //
 //	each half while relaying:  open ──EOF──► flushing ──all delivered──► done (the peer is told by SHUT_WR)
@@ -30,6 +30,7 @@ type session struct {
 	backend     uint32               // index in Acceptor.backends; valid if picked
 	picked      bool                 // counted as active on that backend
 	lacking     bool                 // dialing waits for a descriptor; counted in Acceptor.lacking
+	awaiting    bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
 	halfCounted bool                 // counted as half-closed
 	lastError   metrics.ConnectError // of the last failed try
 	ready       [2]readiness         // by side
@@ -49,7 +50,7 @@ type state uint8
 const (
 	stateFree state = iota
 	stateDialing
-	stateWaiting // for a descriptor or a source port, see Acceptor.park
+	stateWaiting // for a descriptor, a source port or a backend, see wait.go
 	stateRelaying
 )
 

@@ -25,8 +25,10 @@ type world struct {
 	watched map[int]syscall.EpollEvent
 	events  []syscall.EpollEvent // of the next turn
 	notices chan Notice
-	unsent  int           // what a socket has sent and not been acknowledged
-	elapsed time.Duration // the clock stands still but for pass
+	unsent  int            // what a socket has sent and not been acknowledged
+	peer    netip.AddrPort // address of whoever is at the other end
+	local   netip.AddrPort // and of this one
+	elapsed time.Duration  // the clock stands still but for pass
 }
 
 // fakeFD is a socket or an end of a pipe.
@@ -52,7 +54,7 @@ func newWorld(t *testing.T, change ...func(*Plan)) *world {
 	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}
 	w := &world{
 		t: t, fds: map[int]*fakeFD{}, calls: map[string]int{}, faults: map[string][]syscall.Errno{}, watched: map[int]syscall.EpollEvent{},
-		notices: make(chan Notice, 100),
+		notices: make(chan Notice, 100), local: netip.MustParseAddrPort("192.0.2.9:49152"),
 		plan: &Plan{Listeners: []Listener{{Name: "web", Pool: "app"}}, Pools: []pool.Pool{{
 			Name: "app", ConnectTimeout: time.Second, Retries: 1,
 			Backends: []pool.Backend{{Name: "a", Addrs: at, Weight: 1}, {Name: "b", Addrs: at, Weight: 1}},
@@ -124,6 +126,7 @@ func (w *world) play() {
 			w.queue--
 			return w.open(), 0
 		},
+		age: func(fd int) time.Duration { w.at(fd); return 0 },
 		socket: func(int) (int, syscall.Errno) {
 			if e := w.fault("socket"); e != 0 {
 				return -1, e
@@ -327,9 +330,9 @@ func (w *world) settled() {
 	for _, b := range w.a.backends {
 		held += b.cells.Active.Load()
 	}
-	got := fmt.Sprint(a.Sessions.Load(), a.PipesOpen.Load(), a.PipesInUse.Load(), a.SpillBytes.Load(), l.Active.Load(), l.HalfClosed.Load(),
+	got := fmt.Sprint(a.Sessions.Load(), a.PipesOpen.Load(), a.PipesInUse.Load(), a.SpillBytes.Load(), l.Active.Load(), l.HalfClosed.Load(), l.Waiting.Load(),
 		held, w.a.slab.used, w.a.wheel.armed, w.a.runs.n)
-	if got != "0 0 0 0 0 0 0 0 0 0" {
-		w.t.Errorf("left: sessions, pipes open, in use, spilled, active, half-closed, on backends, slots, timers, queued: %s", got)
+	if got != "0 0 0 0 0 0 0 0 0 0 0" {
+		w.t.Errorf("left: sessions, pipes open, in use, spilled, active, half-closed, waiting, on backends, slots, timers, queued: %s", got)
 	}
 }

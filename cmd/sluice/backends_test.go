@@ -36,6 +36,11 @@ func startPeer(t *testing.T, addr string, serve func(c *net.TCPConn)) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return servePeer(t, ln, serve)
+}
+
+// servePeer is startPeer on a listener that is there.
+func servePeer(t *testing.T, ln net.Listener, serve func(c *net.TCPConn)) *peer {
 	p := &peer{addr: ln.Addr().String(), ln: ln.(*net.TCPListener)}
 	go p.accept(serve)
 	t.Cleanup(p.kill)
@@ -67,11 +72,11 @@ func (p *peer) kill() {
 }
 
 // echoing is a peer that sends back what it gets.
-func echoing(t *testing.T) *peer {
-	return startPeer(t, "", func(c *net.TCPConn) {
-		defer c.Close()
-		_, _ = io.Copy(c, c)
-	})
+func echoing(t *testing.T) *peer { return startPeer(t, "", sendBack) }
+
+func sendBack(c *net.TCPConn) {
+	defer c.Close()
+	_, _ = io.Copy(c, c)
 }
 
 // namer is a peer that says its name of one byte and then waits for the end.
@@ -93,6 +98,13 @@ func deaf(t *testing.T) *peer {
 // bound, and never listened on.
 func refusing(t *testing.T) string {
 	t.Helper()
+	addr, _ := absent(t)
+	return addr
+}
+
+// absent is the address of a peer that refuses until it is told to start.
+func absent(t *testing.T) (addr string, start func(serve func(c *net.TCPConn)) *peer) {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +117,23 @@ func refusing(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return local(sa.(*syscall.SockaddrInet4).Port)
+	return local(sa.(*syscall.SockaddrInet4).Port), func(serve func(c *net.TCPConn)) *peer {
+		t.Helper()
+		if err := syscall.Listen(fd, syscall.SOMAXCONN); err != nil {
+			t.Fatal(err)
+		}
+		dup, err := syscall.Dup(fd) // net.FileListener makes another, which the peer closes
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(dup), "peer")
+		defer f.Close()
+		ln, err := net.FileListener(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return servePeer(t, ln, serve)
+	}
 }
 
 // blackhole is an address that answers no SYN: a socket whose accept queue is full.

@@ -45,6 +45,11 @@ func (b *builder) checkListener(l Listener) {
 	if address, err := parseAddress(l.Bind); err == nil && l.IPv6Only && address.Addr().Is4() {
 		b.fault(b.origin[table+".ipv6_only"], "needs an IPv6 address to listen on, but bind is %q", l.Bind)
 	}
+	if at, given := b.origin[table+".max_waiting"]; given {
+		if _, given := b.origin[table+".wait_for_backend"]; !given {
+			b.fault(at, `needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`)
+		}
+	}
 }
 
 func (b *builder) unknownPool(at Fault, name string) {

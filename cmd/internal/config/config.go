@@ -74,12 +74,14 @@ type Limits struct {
 
 // Listener is an address to listen on. A zero duration turns its limit off.
 type Listener struct {
-	Name              string // metric label
-	Bind              string // IP:PORT, or :PORT for all addresses of both families; port 0 = any free one
-	Pool              string // name of one of the Pools
-	Relay             string // one of the Relay words
-	Backlog           int    // accept queue of each socket, cut to net.core.somaxconn; 0 = somaxconn
-	MaxSessions       int    // over all acceptors; 0 = no limit
+	Name              string        // metric label
+	Bind              string        // IP:PORT, or :PORT for all addresses of both families; port 0 = any free one
+	Pool              string        // name of one of the Pools
+	Relay             string        // one of the Relay words
+	Backlog           int           // accept queue of each socket, cut to net.core.somaxconn; 0 = somaxconn
+	MaxSessions       int           // over all acceptors; 0 = no limit
+	WaitForBackend    time.Duration // what a session that no backend takes gets for further tries, from its accept
+	MaxWaiting        int           // sessions at a time that may wait so, over all acceptors
 	IdleTimeout       time.Duration
 	HalfClosedTimeout time.Duration
 	FirstByteTimeout  time.Duration
@@ -119,9 +121,9 @@ const (
 
 	PickRoundRobin    = "round_robin"
 	PickLeastSessions = "least_sessions"
+	PickSourceHash    = "source_hash"
 )
 
-	PickSourceHash    = "source_hash"
 // Default is the Config of an empty file: complete but for listeners and pools.
 func Default() Config {
 	return Config{
@@ -145,6 +147,12 @@ func DefaultListener(name string) Listener {
 	return Listener{
 		Name:  name,
 		Relay: RelayAuto,
+		// Off: who has other backends, or a client that asks again, wants to know at
+		// once. A sidecar turns it on.
+		WaitForBackend: 0,
+		// Each asks six times a second; more than this is a flood of connects, and a
+		// crowd for a backend that has just come up.
+		MaxWaiting: 100,
 		// Pools of database connections rest for minutes; those that rest longer
 		// check before use. Far below the five days of Linux' connection tracking.
 		IdleTimeout: 10 * time.Minute,

@@ -19,6 +19,7 @@ relay = "splice"
 idle_timeout = "0s"
 ipv6_only = true
 max_sessions = 100
+wait_for_backend = "30s"
 [pool.web]
 backends = ["10.0.0.1:8080", "10.0.0.2:8080 weight=2", "10.0.0.3:8080 backup"]
 `), noEnv)

@@ -30,6 +30,8 @@ var switches = []struct {
 	{"pick", "pool.main.pick", "without a file: `WORD` round_robin, least_sessions or source_hash: which backend gets a session"},
 	{"connect-timeout", "pool.main.connect_timeout", "without a file: `DURATION` one connect may take"},
 	{"relay", "listener.main.relay", "without a file: `WORD` auto, splice or copy"},
+	{"wait-for-backend", "listener.main.wait_for_backend", "without a file: `DURATION` that clients are held for while no backend takes them; 0s = not at all"},
+	{"max-waiting", "listener.main.max_waiting", "without a file: `NUMBER` of clients at a time that wait-for-backend may hold"},
 	{"idle-timeout", "listener.main.idle_timeout", "without a file: `DURATION` without a byte after which a session ends"},
 	{"acceptors", "acceptors.count", "`NUMBER` of acceptors, or auto: one per CPU"},
 	{"mode", "acceptors.mode", "`WORD` goroutine or process: where acceptors run"},

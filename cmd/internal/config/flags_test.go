@@ -38,6 +38,7 @@ func TestFlagsWithoutFile(t *testing.T) {
 	want := Default()
 	l, p := DefaultListener("main"), DefaultPool("main")
 	l.Bind, l.Pool, l.IdleTimeout = ":5432", "main", time.Hour
+	l.WaitForBackend, l.MaxWaiting = 30*time.Second, 5
 	p.Pick = PickLeastSessions
 	p.Backends = []Backend{{Address: "db1:5432", Weight: 1}, {Address: "db2:5432", Weight: 2}}
 	want.Listeners, want.Pools = []Listener{l}, []Pool{p}
@@ -45,13 +46,14 @@ func TestFlagsWithoutFile(t *testing.T) {
 	want.Admin.Listen = ""
 
 	got, err := fromArgs(t, nil, "--listen", ":5432", "--backend", "db1:5432", "--backend", "db2:5432 weight=2",
-		"--idle-timeout=1h", "--pick", "least_sessions", "--acceptors", "4", "--pin-cpus", "--admin", "")
+		"--idle-timeout=1h", "--wait-for-backend=30s", "--max-waiting", "5", "--pick", "least_sessions", "--acceptors", "4", "--pin-cpus", "--admin", "")
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("flags: %v\ngot  %+v\nwant %+v", err, got, want)
 	}
 
 	got, err = fromArgs(t, map[string]string{
 		"SLUICE_LISTEN": ":5432", "SLUICE_BACKEND": "db1:5432, db2:5432 weight=2", "SLUICE_IDLE_TIMEOUT": "1h",
+		"SLUICE_WAIT_FOR_BACKEND": "30s", "SLUICE_MAX_WAITING": "5",
 		"SLUICE_PICK": "least_sessions", "SLUICE_ACCEPTORS": "64", "SLUICE_PIN_CPUS": "true",
 	}, "--acceptors", "4", "--admin", "")
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -103,6 +105,8 @@ func TestFlagFaults(t *testing.T) {
 		{"twice", nil, append(service, "--listen", ":2"), `--listen: is given 2 times, but takes one value`},
 		{"file twice", nil, []string{"-c", path, "-c", path}, `-c: is given 2 times, but takes one value`},
 		{"overlap", nil, append(service, "--admin", ":1"), `--listen: ":1" overlaps with admin.listen ":1"`},
+		{"number without time", nil, append(service, "--max-waiting", "5"),
+			`--max-waiting: needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`},
 		{"several", nil, append(service, "--mode", "x", "--acceptors", "0"),
 			"--acceptors: must be \"auto\" or a whole number from 1 to 64; got \"0\"\n" +
 				`--mode: must be one of "goroutine", "process"; got "x"`},

@@ -59,6 +59,8 @@ var options = []option{
 	{"listener.*.relay", oneOf(RelayAuto, RelaySplice, RelayCopy), func(s scope) any { return &s.l.Relay }},
 	{"listener.*.backlog", integer(0, maxBacklog), func(s scope) any { return &s.l.Backlog }},
 	{"listener.*.max_sessions", integer(0, maxSessions), func(s scope) any { return &s.l.MaxSessions }},
+	{"listener.*.wait_for_backend", duration(0, maxLife), func(s scope) any { return &s.l.WaitForBackend }},
+	{"listener.*.max_waiting", integer(1, maxSessions), func(s scope) any { return &s.l.MaxWaiting }},
 	{"listener.*.idle_timeout", duration(0, maxLife), func(s scope) any { return &s.l.IdleTimeout }},
 	{"listener.*.half_closed_timeout", duration(0, maxLife), func(s scope) any { return &s.l.HalfClosedTimeout }},
 	{"listener.*.first_byte_timeout", duration(0, maxLife), func(s scope) any { return &s.l.FirstByteTimeout }},

@@ -15,6 +15,7 @@ func planOf(c config.Config, generation uint64, addrs map[string][]netip.AddrPor
 	for _, l := range c.Listeners {
 		plan.Listeners = append(plan.Listeners, proxy.Listener{
 			Name: l.Name, Pool: l.Pool, Relay: relays[l.Relay], MaxSessions: l.MaxSessions,
+			WaitForBackend: l.WaitForBackend, MaxWaiting: l.MaxWaiting,
 			FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 			MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
 		})

@@ -17,6 +17,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 		Limits: config.Limits{MaxSessions: 500},
 		Listeners: []config.Listener{{
 			Name: "web", Bind: ":80", Pool: "apps", Relay: config.RelayCopy, MaxSessions: 50,
+			WaitForBackend: 6 * time.Second, MaxWaiting: 7,
 			FirstByteTimeout: 1 * time.Second, IdleTimeout: 2 * time.Second, HalfClosedTimeout: 3 * time.Second,
 			MaxDuration: 4 * time.Second, MaxDurationJitter: 0.5,
 		}},
@@ -29,6 +30,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 		Generation: 3, MaxSessions: 500,
 		Listeners: []proxy.Listener{{
 			Name: "web", Pool: "apps", Relay: proxy.RelayCopy, MaxSessions: 50,
+			WaitForBackend: 6 * time.Second, MaxWaiting: 7,
 			FirstByteTimeout: 1 * time.Second, IdleTimeout: 2 * time.Second, HalfClosedTimeout: 3 * time.Second,
 			MaxDuration: 4 * time.Second, MaxDurationJitter: 0.5,
 		}},

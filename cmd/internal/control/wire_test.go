@@ -22,6 +22,7 @@ func somePlan() *proxy.Plan {
 		Generation: 7, MaxSessions: 100,
 		Listeners: []proxy.Listener{{
 			Name: "web", Pool: "web", Relay: proxy.RelaySplice, MaxSessions: 10, IdleTimeout: time.Minute,
+			WaitForBackend: time.Second, MaxWaiting: 9,
 			MaxDuration: time.Hour, MaxDurationJitter: 0.25,
 		}},
 		Pools: []pool.Pool{{
