@@ -52,7 +52,8 @@ type Acceptor struct {
 	wakeFD  int
 	events  []syscall.EpollEvent
 	running bool
-	idle    bool // the last wait ended without an event
+	idle    bool  // the last wait ended without an event
+	yielded int64 // now, when the scheduler last saw the loop
 
 	maxSessions int
 	listeners   []listener
