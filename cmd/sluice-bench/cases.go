@@ -39,7 +39,7 @@ func allCases() []benchCase {
 		name  string
 		ask   request
 		count int
-	}{{"64B", small, 40000}, {"10KiB", page, 30000}} {
+	}{{"64B", small, 160000}, {"10KiB", page, 100000}} {
 		for _, conns := range []int{1, 32, 512} {
 			count := answer.count
 			if conns == 1 {
@@ -61,7 +61,7 @@ func allCases() []benchCase {
 	} {
 		add(benchCase{
 			name: c.name, about: c.about, family: sessionFamily, measure: measureWork,
-			job: job{Short: 32, Request: small, Greeting: c.greeting}, warm: 800, count: 8000,
+			job: job{Short: 32, Request: small, Greeting: c.greeting}, warm: 800, count: 20000,
 		})
 	}
 	for _, streams := range []int{1, 8} {
