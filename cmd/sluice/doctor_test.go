@@ -24,6 +24,7 @@ func healthy() map[string]string {
 		"/proc/sys/net/ipv4/tcp_syncookies":                  "1\n",
 		"/proc/sys/net/ipv4/tcp_migrate_req":                 "0\n",
 		"/proc/sys/net/ipv4/ip_local_port_range":             "32768\t60999\n",
+		"/proc/sys/net/ipv4/tcp_congestion_control":          "cubic\n",
 		"/proc/sys/fs/pipe-max-size":                         "1048576\n",
 		"/proc/sys/fs/pipe-user-pages-soft":                  "0\n",
 		"/proc/self/status":                                  "Name:\tsluice\nCapInh:\t0000000000000000\nCapEff:\t0000000000000000\n",
@@ -170,6 +171,10 @@ func TestDoctorFindings(t *testing.T) {
 		{"pipes", files{"/proc/sys/fs/pipe-max-size": "65536"}, nil, markNote, "of 65536 bytes", "sysctl -w fs.pipe-max-size=1048576"},
 		{"pipes", files{"/proc/sys/fs/pipe-max-size": "4096"}, nil, markPoor, "too small to splice", "sysctl -w fs.pipe-max-size=1048576"},
 		{"pipes", files{"/proc/self/status": "Name: sluice"}, nil, markNote, "could not tell", ""},
+
+		{"congestion control", files{sysctl + "tcp_congestion_control": "bbr"}, nil, markNote, "bbr paces", "sysctl -w net.ipv4.tcp_congestion_control=cubic"},
+		{"congestion control", files{docker: "", sysctl + "tcp_congestion_control": "bbr"}, nil, markNote, "bbr paces", "docker run --sysctl net.ipv4.tcp_congestion_control=reno ..."},
+		{"congestion control", files{sysctl + "tcp_congestion_control": missing}, nil, markNote, "could not tell", ""},
 
 		{"disk limits", files{cgroup + "io.max": "8:0 wbps=1048576"}, nil, markOK, "8:0 wbps=1048576", ""},
 		{"disk limits", files{"/proc/self/cgroup": "7:blkio:/app", "/sys/fs/cgroup/blkio/app/blkio.throttle.write_bps_device": "8:0 1048576"}, nil, markOK, "8:0 1048576", ""},
