@@ -31,11 +31,10 @@ func stoppable(t *testing.T, mode, policy string, hangAfter time.Duration) *inst
 func (s *instance) stopAcceptor(mode string, acceptor int) (resume func()) {
 	s.t.Helper()
 	a := s.status().Acceptors[acceptor]
-	thread := int(a.ThreadID)
 	if mode == "process" {
 		kill(s.t, int(a.PID), syscall.SIGSTOP)
 		eventually(s.t, patience, "the worker has stopped", func() bool {
-			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", thread))
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.PID))
 			return strings.Contains(string(stat), ") T ")
 		})
 		return sync.OnceFunc(func() { kill(s.t, int(a.PID), syscall.SIGCONT) })
@@ -43,6 +42,7 @@ func (s *instance) stopAcceptor(mode string, acceptor int) (resume func()) {
 	if a.CPU == nil {
 		s.t.Fatal("an acceptor that is not pinned has no thread that could be stopped")
 	}
+	thread := int(a.ThreadID)
 	runtime.LockOSThread()
 	if err := syscall.PtraceAttach(thread); err != nil {
 		unable(s.t, "may not stop a thread (needs CAP_SYS_PTRACE or ptrace_scope 0 or 1): %v", err)
@@ -138,12 +138,16 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 		stopped   = 2
 	)
 	modes(t, func(t *testing.T, mode string) {
-		for _, policy := range []string{"least", "hash"} {
+		ways := map[string]func(*testing.T, string, string, time.Duration) *instance{"least": stoppable, "hash": stoppable}
+		if mode == "process" { // in the other it has no threads of its own that could be stopped
+			ways["auto"] = unprivileged
+		}
+		for policy, start := range ways {
 			t.Run(policy, func(t *testing.T) {
 				if policy == "least" {
 					needBPF(t)
 				}
-				s, control := stoppable(t, mode, policy, hangAfter), stoppable(t, mode, policy, time.Minute)
+				s, control := start(t, mode, policy, hangAfter), start(t, mode, policy, time.Minute)
 				through := startTraffic(s.at("127.0.0.1"), perSecond)
 				// What this machine's other work does to clients meanwhile.
 				undisturbed := startTraffic(control.at("127.0.0.1"), perSecond/2)
