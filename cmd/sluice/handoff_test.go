@@ -14,6 +14,17 @@ import (
 // into the kernel.
 func unprivileged(t *testing.T, mode, policy string, hangAfter time.Duration) *instance {
 	t.Helper()
+	s := asNobody(t, mode, policy, hangAfter, func(string) {})
+	if s.status().Listeners[0].Steering.Effective == "least" {
+		t.Skip("this user may load BPF programs: run as root, who starts sluice as nobody")
+	}
+	return s
+}
+
+// asNobody starts a copy of the program as nobody, or as who runs the test if that is
+// not root, after prepare had its way with the file.
+func asNobody(t *testing.T, mode, policy string, hangAfter time.Duration, prepare func(program string)) *instance {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-unprivileged-") // t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
@@ -27,6 +38,7 @@ func unprivileged(t *testing.T, mode, policy string, hangAfter time.Duration) *i
 			t.Fatal(err)
 		}
 	}
+	prepare(program)
 	s := launch(t, func(cmd *exec.Cmd) {
 		cmd.Path, cmd.Dir = program, dir
 		if os.Geteuid() == 0 {
@@ -35,9 +47,6 @@ func unprivileged(t *testing.T, mode, policy string, hangAfter time.Duration) *i
 		}
 	}, "run", "--mode", mode, "--admin", "127.0.0.1:0", "--log-format", "json", "-c", file)
 	s.awaitReady()
-	if s.status().Listeners[0].Steering.Effective == "least" {
-		t.Skip("this user may load BPF programs: run as root, who starts sluice as nobody")
-	}
 	return s
 }
 
@@ -85,6 +94,34 @@ func TestHandOffWithoutPrivilege(t *testing.T) {
 			t.Errorf("%.0f connections were handed off, %.0f taken", handed, taken)
 		}
 		t.Logf("worst Jain %.4f; %.0f of %d connections were handed off", worst, handed, trials()*clients)
+	})
+}
+
+// A file capability is all that exact steering takes: nobody may run sluice and have it.
+func TestFileCapability(t *testing.T) {
+	needBPF(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give a file a capability")
+	}
+	const clients = 64
+	modes(t, func(t *testing.T, mode string) {
+		s := asNobody(t, mode, "auto", 5*time.Second, func(program string) {
+			// setcap cap_bpf+ep: vfs_cap_data of linux/capability.h, version 2, with the
+			// effective bit; the permitted set's second word has CAP_BPF, number 39.
+			bpf := []byte{0: 1, 3: 2, 12: 1 << (39 - 32), 19: 0}
+			if err := syscall.Setxattr(program, "security.capability", bpf, 0); err != nil {
+				unable(t, "set the file capability: %v", err)
+			}
+		})
+		if by := s.status().Listeners[0].Steering; by.Effective != "least" {
+			t.Errorf("steering %+v", by)
+		}
+		var c crowd
+		c.join(t, s.at("127.0.0.1"), clients, 8, false)
+		if b := s.held(clients); b.Spread > 1 {
+			t.Errorf("shares %v", b.Shares)
+		}
+		c.leave(t)
 	})
 }
 
