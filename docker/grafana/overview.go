@@ -30,10 +30,11 @@ var overview = board{
 				about:   "Connections accepted per second, by listener.",
 				queries: []query{{`sum by (instance, listener) (rate(sluice_acceptor_accepted_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}}"}}},
 			{kind: lines, title: "Sessions", width: 8, unit: "short", min: at(0), link: toBalance,
-				about: "Sessions open, and of these the ones of which one side has sent its end.",
+				about: "Sessions open, and of these the ones of which one side has sent its end, and those that no backend took yet and that wait for one.",
 				queries: []query{
 					{`sum by (instance, listener) (sluice_acceptor_active_connections{LISTENER})`, "{{instance}} {{listener}}"},
 					{`sum by (instance, listener) (sluice_listener_half_closed_connections{LISTENER})`, "{{instance}} {{listener}} half closed"},
+					{`sum by (instance, listener) (sluice_listener_waiting_connections{LISTENER})`, "{{instance}} {{listener}} waiting"},
 				}},
 			{kind: lines, title: "Bytes", width: 8, unit: "Bps", min: at(0),
 				about: "From and to clients, by how they were moved: through a pipe inside the kernel (splice), or through a buffer (copy).",
