@@ -65,11 +65,12 @@ func TestSourceIsAskedWhereItCounts(t *testing.T) {
 func TestPlanIsPreparedOnce(t *testing.T) {
 	p := &Plan{Pools: make([]pool.Pool, 1)}
 	bySource(p)
-	if &p.prepare()[0] != &p.prepare()[0] {
+	first, second := p.prepare(), p.prepare()
+	if &first[0] != &second[0] {
 		t.Error("it is prepared again")
 	}
-	if len(p.Pools[0].Backends) != 2 || p.prepare()[0].Pick != pool.SourceHash {
-		t.Errorf("prepared as %+v", p.prepare())
+	if len(p.Pools[0].Backends) != 2 || first[0].Pick != pool.SourceHash {
+		t.Errorf("prepared as %+v", first)
 	}
 }
 
