@@ -112,7 +112,7 @@ func (a *Acceptor) pin() {
 // stops, by a signal in the middle of a turn, whoever has not been seen for 10 ms. A
 // pinned loop takes that signal: to yield would cost it the same two switches.
 func (a *Acceptor) yield() {
-	if len(a.cpus) == 0 && a.now-a.yielded >= int64(yieldEvery) {
+	if len(a.cpus) == 0 && !a.idle && a.now-a.yielded >= int64(yieldEvery) {
 		a.yielded = a.now
 		runtime.Gosched()
 	}

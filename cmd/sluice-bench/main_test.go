@@ -106,7 +106,7 @@ func TestFailedRunIsReported(t *testing.T) {
 func TestMeasureSaveCompare(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "result.json")
 	var out, errors bytes.Buffer
-	args := fmt.Sprintf("-rounds 1 -cases kept-1-64B -proxies direct,go -json %s", file)
+	args := fmt.Sprintf("-host-network -rounds 1 -cases kept-1-64B -proxies direct,go -json %s", file)
 	if err := bench(strings.Fields(args), &out, &errors); err != nil {
 		t.Fatalf("%v\n%s", err, errors.String())
 	}

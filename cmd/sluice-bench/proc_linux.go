@@ -123,9 +123,10 @@ func userMemory(root int) (int64, error) {
 	return sum, nil
 }
 
-// establishedAt returns the inodes of the established sockets whose own address has the port: the accepted ones of a listener there.
+// establishedAt returns the inodes of the established sockets, in the calling thread's network, whose own address has the port: the
+// accepted ones of a listener there.
 func establishedAt(at netip.AddrPort) (map[string]bool, error) {
-	f, err := os.Open("/proc/net/tcp")
+	f, err := os.Open("/proc/thread-self/net/tcp")
 	if err != nil {
 		return nil, err
 	}

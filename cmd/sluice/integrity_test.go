@@ -225,14 +225,14 @@ func (x *stall) judge(t *testing.T) {
 	}
 	// 64 KiB is what a half may hold in user memory; the rest is the runtime's own
 	// (a GC cycle, a stack that grew), several times that with the race detector.
-	bound := 1 << 20
+	bound, idle := 1<<20, 250*time.Millisecond
 	if raced() {
-		bound *= 8
+		bound, idle = 8*bound, 4*idle
 	}
 	if growth > bound {
 		t.Errorf("%s: grew by %d bytes during the stall, at most %d expected", x.relay, growth, bound)
 	}
-	if cpu > 250*time.Millisecond {
+	if cpu > idle {
 		t.Errorf("%s: used %v of CPU time in 2.5 s of waiting", x.relay, cpu)
 	}
 }
