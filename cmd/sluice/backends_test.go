@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -170,7 +171,19 @@ func blackhole(t *testing.T) string {
 // dial connects a client, whose calls all end within patience.
 func dial(t *testing.T, addr string) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, patience)
+	return dialBy(t, net.Dialer{}, addr)
+}
+
+// dialFrom connects a client that has the address source.
+func dialFrom(t *testing.T, source netip.Addr, addr string) *net.TCPConn {
+	t.Helper()
+	return dialBy(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: source.AsSlice()}}, addr)
+}
+
+func dialBy(t *testing.T, d net.Dialer, addr string) *net.TCPConn {
+	t.Helper()
+	d.Timeout = patience
+	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,23 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 )
-
-// dialFrom connects a client that has the address source.
-func dialFrom(t *testing.T, source netip.Addr, addr string) *net.TCPConn {
-	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: source.AsSlice()}, Timeout: patience}
-	c, err := d.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	return c.(*net.TCPConn)
-}
 
 // clientsFrom are n addresses from the one after first on.
 func clientsFrom(first string, n int) []netip.Addr {
