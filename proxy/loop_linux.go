@@ -70,9 +70,9 @@ func (a *Acceptor) wake() {
 
 // Run is the loop. It returns after Close and accepts nothing before StartAccepting.
 //
-// A loop that is not pinned is not locked to its thread either: the scheduler preempts
-// it every 10 ms, and to bring a locked goroutine back to its thread takes two switches
-// of threads, on a busy machine each behind whoever waits for a CPU.
+// A loop that is not pinned is not locked to its thread either: the scheduler makes a
+// busy one step aside every 10 ms, and to bring a locked goroutine back to its thread
+// takes two switches of threads, on a busy machine each behind whoever waits for a CPU.
 func (a *Acceptor) Run() {
 	if len(a.cpus) > 0 {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the loop

@@ -9,7 +9,7 @@ const MaxAcceptors = 64
 // select.bpf.c has it: two cache lines, so that the program's writes do not slow
 // down the acceptor's.
 //
-// Invariant: with each event one word changes by one, and
+// Invariant: an event changes the load by one write of one word, and
 //
 //	Selected - Gone     is the load: connections that it holds or that are in flight
 //	Selected - Settled  of those, the ones in flight: picked and not yet accepted
