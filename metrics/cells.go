@@ -76,7 +76,8 @@ type AcceptorCells struct {
 	ThreadID      Gauge   // the thread its loop is locked to; 0 = not running, or not pinned
 	PID           Gauge   // the process it runs in
 	CPU           Gauge   // the CPU it is pinned to plus one; 0 = any
-	_             [4]uint64
+	Batched       Gauge   // 1 while the kernel schedules it in batches
+	_             [3]uint64
 }
 
 // DurationBuckets are the upper bounds of DurationHistogram, in seconds: a probe

@@ -35,7 +35,7 @@ func (b *Board) GiveBack(acceptor int) map[string]uint64 {
 		}
 		for _, g := range []*Gauge{
 			&c.Heartbeat, &c.Sessions, &c.Accepting, &c.PipesOpen, &c.PipesInUse,
-			&c.SpillBytes, &c.ThreadID, &c.PID, &c.CPU,
+			&c.SpillBytes, &c.ThreadID, &c.PID, &c.CPU, &c.Batched,
 		} {
 			g.Store(0)
 		}

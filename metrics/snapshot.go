@@ -88,6 +88,7 @@ type AcceptorStats struct {
 	PipeFallbacks uint64 `json:"pipe_fallbacks"`
 	SpillBytes    int64  `json:"spill_bytes"`
 	Backoffs      uint64 `json:"backoffs"`
+	Batched       bool   `json:"batched"`
 	ThreadID      int64  `json:"thread_id"`     // 0 = not running, or not pinned and so on any
 	PID           int64  `json:"pid"`           // 0 = not running
 	CPU           *int64 `json:"cpu,omitempty"` // pinned to; left out = any
@@ -252,6 +253,7 @@ func (a *AcceptorStats) read(c *AcceptorCells) {
 	a.PipeFallbacks = c.PipeFallbacks.Load()
 	a.SpillBytes = c.SpillBytes.Load()
 	a.Backoffs = c.Backoffs.Load()
+	a.Batched = c.Batched.Load() != 0
 	a.ThreadID = c.ThreadID.Load()
 	a.PID = c.PID.Load()
 	if cpu := c.CPU.Load() - 1; cpu >= 0 {

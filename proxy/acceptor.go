@@ -26,6 +26,7 @@ type Options struct {
 	MaxPipes  int                // most pipes at a time; each is two descriptors
 	Restore   func(fd int) error // undoes, on an accepted connection, what its listening socket was given before Leave
 	CPUs      []int              // run on these only; empty = on any
+	Batch     bool               // be scheduled in batches while busy
 	Beat      time.Duration      // an idle loop turns this often, to show that it can; 0 = never
 }
 
@@ -53,7 +54,10 @@ type Acceptor struct {
 	events  []syscall.EpollEvent
 	running bool
 	idle    bool  // the last wait ended without an event
-	yielded int64 // now, when the scheduler last saw the loop
+	batches bool  // may ask for batch scheduling
+	yielded int64 // now, when the schedulers last saw the loop
+	told    int   // events since then
+	turned  int   // and turns
 
 	maxSessions int
 	listeners   []listener
@@ -134,7 +138,7 @@ type backendSlot struct {
 // New makes an acceptor that accepts nothing yet. Run starts it.
 func New(o Options) (*Acceptor, error) {
 	a := &Acceptor{
-		id: o.ID, acceptors: o.Acceptors, board: o.Board, notices: o.Notices, beat: o.Beat, cpus: o.CPUs, restore: o.Restore,
+		id: o.ID, acceptors: o.Acceptors, board: o.Board, notices: o.Notices, beat: o.Beat, cpus: o.CPUs, restore: o.Restore, batches: o.Batch,
 		mail: o.Mail, serving: []int{o.ID}, sys: linux(),
 		events: make([]syscall.EpollEvent, maxEvents),
 		slab:   newSlab(), runs: newRunList(), buffer: make([]byte, bufferSize),

@@ -36,6 +36,7 @@ type sys struct {
 	pipe      func(size int) (r, w, capacity int, errno syscall.Errno)
 	watch     func(epoll, fd int, ev syscall.EpollEvent) syscall.Errno // by value: a pointer would be allocated
 	unwatch   func(epoll, fd int) syscall.Errno
+	schedule  func(batch bool) syscall.Errno                                         // this thread, as SCHED_BATCH or SCHED_NORMAL; its nice value stays
 	poll      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // keeps the scheduler's P
 	wait      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // gives it up: for long waits
 }
@@ -101,6 +102,14 @@ func linux() sys {
 		},
 		unwatch: func(epoll, fd int) syscall.Errno {
 			_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0)
+			return e
+		},
+		schedule: func(batch bool) syscall.Errno {
+			policy, priority := uintptr(unix.SCHED_NORMAL), int32(0)
+			if batch {
+				policy = unix.SCHED_BATCH
+			}
+			_, _, e := syscall.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&priority)))
 			return e
 		},
 		poll: func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) {

@@ -28,6 +28,7 @@ type world struct {
 	unsent  int            // what a socket has sent and not been acknowledged
 	peer    netip.AddrPort // address of whoever is at the other end
 	local   netip.AddrPort // and of this one
+	batch   []bool         // what scheduling was asked for
 	elapsed time.Duration  // the clock stands still but for pass
 }
 
@@ -196,8 +197,12 @@ func (w *world) play() {
 			return 0
 		},
 		unwatch: func(_, fd int) syscall.Errno { delete(w.watched, fd); return 0 },
-		poll:    func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("poll") },
-		wait:    func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("wait") },
+		schedule: func(batch bool) syscall.Errno {
+			w.batch = append(w.batch, batch)
+			return w.fault("schedule")
+		},
+		poll: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("poll") },
+		wait: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("wait") },
 	}
 }
 

@@ -27,6 +27,7 @@ var checks = []struct {
 	{"queue overflows", checkOverflows},
 	{"CPUs", checkCPUs},
 	{"CPU quota", checkCPUQuota},
+	{"scheduling", checkScheduling},
 	{"open files", checkOpenFiles},
 	{"source ports", checkSourcePorts},
 	{"pipes", checkPipes},
@@ -212,6 +213,13 @@ func checkCPUQuota(m machine) (finding, error) {
 	}
 	return better(markNote, m.grant("--cpus 0", "systemctl set-property sluice.service CPUQuota="),
 		"%.2f CPUs: when they are used up, all acceptors stand still until the next period", quota)
+}
+
+func checkScheduling(m machine) (finding, error) {
+	if config.AutoBatch(m.read) {
+		return fine("auto is batch: to wake a busy acceptor interrupts nobody")
+	}
+	return fine("auto is normal: before Linux 6.6 a batch is late beside programs that compute")
 }
 
 func checkOpenFiles(m machine) (finding, error) {

@@ -155,6 +155,9 @@ func TestDoctorFindings(t *testing.T) {
 		{"CPU quota", files{"/proc/self/cgroup": missing}, nil, markNote, "could not tell", ""},
 		{"CPU quota", files{"/proc/self/cgroup": "4:memory:/app"}, nil, markNote, "could not tell", ""},
 
+		{"scheduling", nil, nil, markOK, "auto is batch", ""},
+		{"scheduling", files{"/proc/sys/kernel/osrelease": "6.5.0"}, nil, markOK, "auto is normal", ""},
+
 		{"open files", files{"/proc/self/limits": "Max open files  1024  20000  files"}, nil, markNote, "20000 for each process: about 8750 sessions", "ulimit -n 1048576   # as root, before sluice; LimitNOFILE= of a unit"},
 		{"open files", files{docker: "", "/proc/self/limits": "Max open files  1024  1024  files"}, nil, markPoor, "about 448 sessions", "docker run --ulimit nofile=1048576:1048576 ..."},
 		{"open files", files{"/proc/self/limits": "Max processes 1 1"}, nil, markNote, "could not tell", ""},

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"sluice/cmd/internal/cgroup"
@@ -20,6 +22,21 @@ func (a Auto) String() string {
 // maxAcceptors bounds acceptors.count: the kernel's group holds 65,535 sockets,
 // but each acceptor is a thread that wants a CPU of its own.
 const maxAcceptors = 64
+
+// AutoBatch says whether scheduling "auto" means "batch": from Linux 6.6 on.
+//
+// Until then (CFS) one that sleeps often goes before a program that computes as soon as
+// it is woken, and in batches only when that one's slice is over, some milliseconds
+// later. EEVDF lets both wait: with such a program on each CPU, Linux 6.18, p99 of 32
+// connections was 1.10 of nginx's with batch and 1.03 without, and p50 0.79 and 0.88.
+func AutoBatch(read func(path string) ([]byte, error)) bool {
+	b, err := read("/proc/sys/kernel/osrelease")
+	var have [2]int
+	if err == nil {
+		_, err = fmt.Sscanf(string(b), "%d.%d", &have[0], &have[1])
+	}
+	return err == nil && slices.Compare(have[:], []int{6, 6}) >= 0
+}
 
 // AutoAcceptors is how many acceptors auto makes where so many CPUs may be used and
 // read, such as os.ReadFile, shows the cgroup's CPU quota.

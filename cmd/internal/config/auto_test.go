@@ -45,3 +45,16 @@ func TestAutoAcceptors(t *testing.T) {
 		}
 	}
 }
+
+func TestAutoBatch(t *testing.T) {
+	for release, want := range map[string]bool{
+		"4.19.0-27-amd64\n": false, "6.5.13\n": false, "6.6.0\n": true, "6.18.44-fc\n": true, "7.0-rc1\n": true, "10.0\n": true, "Linux\n": false,
+	} {
+		if got := AutoBatch(func(string) ([]byte, error) { return []byte(release), nil }); got != want {
+			t.Errorf("%q: %t, want %t", release, got, want)
+		}
+	}
+	if AutoBatch(func(string) ([]byte, error) { return nil, fs.ErrNotExist }) {
+		t.Error("batch on a kernel without a name")
+	}
+}

@@ -39,11 +39,12 @@ type Config struct {
 
 // Acceptors says how many loops there are and which of them gets a connection.
 type Acceptors struct {
-	Count     Auto   // loops, and sockets of each listener; see Number
-	Mode      string // ModeGoroutine or ModeProcess
-	Steering  string // one of the Steering words
-	PinCPUs   bool   // acceptor i runs on the i-th usable CPU only
-	HangAfter time.Duration
+	Count      Auto   // loops, and sockets of each listener; see Number
+	Mode       string // ModeGoroutine or ModeProcess
+	Steering   string // one of the Steering words
+	Scheduling string // one of the Scheduling words; see Batch
+	PinCPUs    bool   // acceptor i runs on the i-th usable CPU only
+	HangAfter  time.Duration
 }
 
 // Number is how many acceptors there are: Count, or with auto as many as CPUs may be
@@ -53,6 +54,11 @@ func (a Acceptors) Number() int {
 		return int(a.Count)
 	}
 	return AutoAcceptors(runtime.GOMAXPROCS(0), os.ReadFile)
+}
+
+// Batch says whether busy acceptors have the kernel schedule them in batches.
+func (a Acceptors) Batch() bool {
+	return a.Scheduling == SchedulingBatch || a.Scheduling == SchedulingAuto && AutoBatch(os.ReadFile)
 }
 
 // Admin is the HTTP endpoint for people and machines.
@@ -115,6 +121,10 @@ const (
 	SteeringCPU        = "cpu"
 	SteeringHash       = "hash"
 
+	SchedulingAuto   = "auto"
+	SchedulingBatch  = "batch"
+	SchedulingNormal = "normal"
+
 	RelayAuto   = "auto"
 	RelaySplice = "splice"
 	RelayCopy   = "copy"
@@ -128,9 +138,10 @@ const (
 func Default() Config {
 	return Config{
 		Acceptors: Acceptors{
-			Count:    0, // auto: one loop per CPU, as a loop never waits for anything but its epoll
-			Mode:     ModeGoroutine,
-			Steering: SteeringAuto,
+			Count:      0, // auto: one loop per CPU, as a loop never waits for anything but its epoll
+			Mode:       ModeGoroutine,
+			Steering:   SteeringAuto,
+			Scheduling: SchedulingAuto,
 			// Far above one turn of a loop (bounded work, below 10 ms) and about what
 			// a busy scheduler may keep a thread waiting; far below the 1 s after
 			// which a client sends its SYN again, so nobody notices.

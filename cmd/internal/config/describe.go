@@ -32,7 +32,7 @@ func (c Config) Describe(w io.Writer) error {
 	if a.Count == 0 {
 		auto = " (auto)"
 	}
-	row("acceptors", "%d%s, mode %s, steering %s", a.Number(), auto, a.Mode, a.Steering)
+	row("acceptors", "%d%s, mode %s, steering %s, scheduling %s", a.Number(), auto, a.Mode, a.Steering, a.Scheduling)
 	row("sessions", "%s at a time, %s to drain", orNoLimit(c.Limits.MaxSessions), short(c.Limits.DrainTimeout))
 	if c.Admin.Listen == "" {
 		row("admin", "off")

@@ -36,6 +36,7 @@ var switches = []struct {
 	{"acceptors", "acceptors.count", "`NUMBER` of acceptors, or auto: one per CPU"},
 	{"mode", "acceptors.mode", "`WORD` goroutine or process: where acceptors run"},
 	{"steering", "acceptors.steering", "`WORD` auto, least, round_robin, cpu or hash: who gets a connection"},
+	{"scheduling", "acceptors.scheduling", "`WORD` auto, batch or normal: how the kernel schedules busy acceptors"},
 	{"pin-cpus", "acceptors.pin_cpus", "keep each acceptor on a CPU of its own"},
 	{"admin", "admin.listen", "`ADDRESS` of the admin endpoint; empty = off"},
 	{"log-level", "log.level", "`WORD` debug, info, warn or error"},

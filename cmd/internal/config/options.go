@@ -43,6 +43,7 @@ var options = []option{
 	{"acceptors.count", acceptorCount, func(s scope) any { return &s.c.Acceptors.Count }},
 	{"acceptors.mode", oneOf(ModeGoroutine, ModeProcess), func(s scope) any { return &s.c.Acceptors.Mode }},
 	{"acceptors.steering", oneOf(SteeringAuto, SteeringLeast, SteeringRoundRobin, SteeringCPU, SteeringHash), func(s scope) any { return &s.c.Acceptors.Steering }},
+	{"acceptors.scheduling", oneOf(SchedulingAuto, SchedulingBatch, SchedulingNormal), func(s scope) any { return &s.c.Acceptors.Scheduling }},
 	{"acceptors.pin_cpus", boolean, func(s scope) any { return &s.c.Acceptors.PinCPUs }},
 	{"acceptors.hang_after", duration(minWait, maxHang), func(s scope) any { return &s.c.Acceptors.HangAfter }},
 

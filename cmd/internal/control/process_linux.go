@@ -64,6 +64,13 @@ func usableCPUs() (cpus []int, err error) {
 	return cpus, nil
 }
 
+// scheduledAsMost says whether nobody has chosen another scheduling for this process,
+// as by chrt(1).
+func scheduledAsMost() bool {
+	attr, err := unix.SchedGetAttr(0, 0)
+	return err == nil && attr.Policy == unix.SCHED_NORMAL
+}
+
 // readProcess fills in what /proc tells of w.PID. A process that has ended leaves
 // the fields as they are.
 func readProcess(w *metrics.Worker) {

@@ -272,6 +272,7 @@ func (s *service) reserveCells() error {
 func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ []proxy.Options, err error) {
 	n := s.Config.Acceptors.Number()
 	options := make([]proxy.Options, n)
+	batch := s.Config.Acceptors.Batch() && scheduledAsMost()
 	var cpus []int
 	if s.Config.Acceptors.PinCPUs {
 		if cpus, err = usableCPUs(); err != nil {
@@ -283,7 +284,7 @@ func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ [
 			ID: i, Acceptors: n, Board: s.board, Plan: s.plan.Load(), Notices: notices,
 			// An eighth of the descriptors for pipes, two each: the rest is for sessions.
 			MaxPipes: max(int(nofile)/16/n, 4),
-			Restore:  listener.Restore, Mail: s.mail, Beat: s.Config.Acceptors.HangAfter / 4,
+			Restore:  listener.Restore, Mail: s.mail, Batch: batch, Beat: s.Config.Acceptors.HangAfter / 4,
 		}
 		if len(cpus) > 0 { // with more acceptors than CPUs some share one
 			options[i].CPUs = []int{cpus[i%len(cpus)]}

@@ -102,7 +102,7 @@ func (s *supervisor) spawn(w *worker) error {
 	w.begin(p)
 	told := s.plan.Load()
 	start := &workerStart{
-		Acceptor: o.ID, Acceptors: o.Acceptors, MaxPipes: o.MaxPipes, DrainTimeout: s.timeout, Beat: o.Beat, CPUs: o.CPUs, Plan: told,
+		Acceptor: o.ID, Acceptors: o.Acceptors, MaxPipes: o.MaxPipes, DrainTimeout: s.timeout, Beat: o.Beat, Batch: o.Batch, CPUs: o.CPUs, Plan: told,
 	}
 	for _, g := range o.Groups {
 		start.Picked = append(start.Picked, g.Picked)

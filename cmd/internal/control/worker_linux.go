@@ -26,6 +26,7 @@ type workerStart struct {
 	MaxPipes     int           `json:"max_pipes"`
 	DrainTimeout time.Duration `json:"drain_timeout"` // should the supervisor die
 	Beat         time.Duration `json:"beat"`
+	Batch        bool          `json:"batch"`
 	CPUs         []int         `json:"cpus,omitempty"`
 	Picked       []bool        `json:"picked"` // by listener, as in proxy.Group
 	HandOff      []bool        `json:"hand_off"`
@@ -97,7 +98,7 @@ func supervisorConn() (net.Conn, error) {
 // receive makes an acceptor's options of a start and the inherited descriptors.
 func receive(start *workerStart) (proxy.Options, error) {
 	o := proxy.Options{
-		ID: start.Acceptor, Acceptors: start.Acceptors, Plan: start.Plan, Beat: start.Beat, CPUs: start.CPUs, Restore: listener.Restore,
+		ID: start.Acceptor, Acceptors: start.Acceptors, Plan: start.Plan, Beat: start.Beat, Batch: start.Batch, CPUs: start.CPUs, Restore: listener.Restore,
 		MaxPipes: start.MaxPipes, Notices: make(chan proxy.Notice, 64),
 	}
 	var err error

@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A loop is scheduled in batches while a turn finds several events, and no longer.
+func TestBusyLoopIsBatched(t *testing.T) {
+	w := newWorld(t)
+	s, _ := w.relaying()
+	fds := s.fd
+	turns := func(sides ...side) {
+		w.batch = nil
+		for range 30 {
+			w.elapsed += time.Millisecond
+			for _, sd := range sides {
+				w.events = append(w.events, w.on(fds[sd], epollOut))
+			}
+			w.once()
+			w.a.yield()
+		}
+	}
+	want := func(when string, batch bool, cell int64) {
+		t.Helper()
+		if n := len(w.batch); n < 3 || w.batch[n-1] != batch {
+			t.Errorf("%s: asked for %v, want %t in the end", when, w.batch, batch)
+		}
+		if got := w.a.cells.Batched.Load(); got != cell {
+			t.Errorf("%s: batched %d, want %d", when, got, cell)
+		}
+	}
+
+	turns(client, backend)
+	if len(w.batch) > 0 {
+		t.Errorf("not wanted, and asked for %v", w.batch)
+	}
+	w.a.batches = true
+	turns(client)
+	want("one event a turn", false, 0)
+	turns(client, backend)
+	want("two events a turn", true, 1)
+	turns(client)
+	want("one again", false, 0)
+	w.faults["schedule"] = always(syscall.EPERM)
+	turns(client, backend)
+	want("not permitted", true, 0)
+	w.settled()
+}
