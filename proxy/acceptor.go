@@ -24,6 +24,7 @@ type Options struct {
 	Mail      Mail               // needed where a Group hands off
 	Notices   chan Notice        // may be nil; a full channel loses the notice
 	MaxPipes  int                // most pipes at a time; each is two descriptors
+	MaxFD     int                // descriptors from this number on are left to the rest of the process; 0 = none are
 	Restore   func(fd int) error // undoes, on an accepted connection, what its listening socket was given before Leave
 	CPUs      []int              // run on these only; empty = on any
 	Batch     bool               // be scheduled in batches while busy
@@ -153,6 +154,9 @@ func New(o Options) (*Acceptor, error) {
 		a.siblings = append(a.siblings, c)
 	}
 	a.cells = a.siblings[o.ID]
+	if o.MaxFD > 0 {
+		a.sys.leaveFrom(o.MaxFD)
+	}
 	a.pipes = pipes{sys: &a.sys, cells: a.cells, limit: o.MaxPipes}
 	a.spills = spills{cells: a.cells}
 	a.startClock()

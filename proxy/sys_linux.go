@@ -123,6 +123,32 @@ func linux() sys {
 	}
 }
 
+// leaveFrom makes the process look out of descriptors once limit is reached. The kernel
+// gives the lowest that is free, so a number from limit on tells that limit are open.
+//
+// Accepted connections are not refused: the first that cannot be dialed stops
+// accepting, so each acceptor goes one beyond the limit.
+func (s *sys) leaveFrom(limit int) {
+	socket, pipe := s.socket, s.pipe
+	s.socket = func(family int) (int, syscall.Errno) {
+		fd, errno := socket(family)
+		if errno == 0 && fd >= limit {
+			s.close(fd)
+			return -1, syscall.EMFILE
+		}
+		return fd, errno
+	}
+	s.pipe = func(size int) (r, w, capacity int, errno syscall.Errno) {
+		r, w, capacity, errno = pipe(size)
+		if errno == 0 && max(r, w) >= limit {
+			s.close(r)
+			s.close(w)
+			return -1, -1, 0, syscall.EMFILE
+		}
+		return r, w, capacity, errno
+	}
+}
+
 func sysClose(fd int) syscall.Errno {
 	_, _, e := syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 	return e

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -29,8 +30,6 @@ func TestFullForLong(t *testing.T) {
 				s := launch(t, limited(files), "run", "--mode", mode, "--admin", "127.0.0.1:0", "--log-format", "json",
 					"--acceptors", "1", "--connect-timeout", "300ms", "--listen", "127.0.0.1:0", "--backend", ln.Addr().String())
 				s.awaitReady()
-				s.status() // its connection stays open: a full service takes no other
-
 				clients := make([]net.Conn, 60)
 				for i := range clients {
 					c, err := net.DialTimeout("tcp", s.addr(), 5*time.Second)
@@ -42,6 +41,11 @@ func TestFullForLong(t *testing.T) {
 					clients[i] = c
 				}
 				eventually(t, startWithin, "the service is full", func() bool { return strings.Contains(s.logged(), "accepting pauses") })
+				for _, path := range []string{"/livez", "/metrics"} { // from somebody new: a full service lives
+					if status := freshGet(t, "http://"+s.admin+path); status != http.StatusOK {
+						t.Errorf("%s of the full service: status %d", path, status)
+					}
+				}
 				cpu, held := s.cpu(), s.metric("sluice_acceptor_active_connections")
 				time.Sleep(3 * time.Second) // ten times connect_timeout
 				if cpu = s.cpu() - cpu; cpu > 300*time.Millisecond {
@@ -71,6 +75,21 @@ func TestFullForLong(t *testing.T) {
 			})
 		}
 	})
+}
+
+// freshGet asks over a connection of its own.
+func freshGet(t *testing.T, url string) (status int) {
+	t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		t.Error(err)
+	}
+	return r.StatusCode
 }
 
 // echo is a backend that gives back what it gets, until ln is closed.

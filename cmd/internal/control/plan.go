@@ -1,8 +1,6 @@
 package control
 
 import (
-	"net/netip"
-
 	"sluice/cmd/internal/config"
 	"sluice/proxy"
 	"sluice/proxy/pool"
@@ -10,7 +8,7 @@ import (
 
 // planOf builds the Plan for c: what the data plane needs of it, with the addresses
 // that each backend has now.
-func planOf(c config.Config, generation uint64, addrs map[string][]netip.AddrPort) *proxy.Plan {
+func planOf(c config.Config, generation uint64, addrs addresses) *proxy.Plan {
 	plan := &proxy.Plan{Generation: generation, MaxSessions: c.Limits.MaxSessions}
 	for _, l := range c.Listeners {
 		plan.Listeners = append(plan.Listeners, proxy.Listener{

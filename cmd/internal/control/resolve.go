@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,9 +25,12 @@ type resolver struct {
 	log    *slog.Logger
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	names  []name
-	addrs  map[string][]netip.AddrPort // by backend, HOST:PORT as configured
-	failed map[string]bool             // and was told of
+	addrs  addresses
+	failed map[string]bool // and was told of
 }
+
+// addresses are those of each backend, HOST:PORT as configured.
+type addresses map[string][]netip.AddrPort
 
 type name struct {
 	backend, host string
@@ -36,7 +40,7 @@ type name struct {
 }
 
 func newResolver(c config.Config, log *slog.Logger) *resolver {
-	r := &resolver{log: log, addrs: map[string][]netip.AddrPort{}, failed: map[string]bool{}}
+	r := &resolver{log: log, addrs: addresses{}, failed: map[string]bool{}}
 	r.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	}
@@ -61,9 +65,34 @@ func splitHostPort(s string) (string, uint16) {
 	return s[:i], port
 }
 
+// run looks up the names as they fall due, until ctx ends, and sends all addresses
+// when one has changed. It is a goroutine of its own: a name server that does not
+// answer must hold up nothing else.
+func (r *resolver) run(ctx context.Context, changed chan<- addresses) {
+	for {
+		due, ok := r.next()
+		if !ok {
+			return
+		}
+		select {
+		case now := <-time.After(time.Until(due)):
+			if !r.refresh(ctx, now) {
+				continue
+			}
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case changed <- maps.Clone(r.addrs):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // refresh looks up the names that are due and says whether any address changed.
 func (r *resolver) refresh(ctx context.Context, now time.Time) (changed bool) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	limited, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	found := make([][]netip.Addr, len(r.names))
 	errs := make([]error, len(r.names))
@@ -74,9 +103,12 @@ func (r *resolver) refresh(ctx context.Context, now time.Time) (changed bool) {
 			continue
 		}
 		n.due = now.Add(n.interval)
-		wg.Go(func() { found[i], errs[i] = r.lookup(ctx, n.host) })
+		wg.Go(func() { found[i], errs[i] = r.lookup(limited, n.host) })
 	}
 	wg.Wait()
+	if ctx.Err() != nil { // broken off: that says nothing of the names
+		return false
+	}
 	for i, n := range r.names {
 		if errs[i] != nil || len(found[i]) == 0 {
 			if errs[i] != nil && !r.failed[n.backend] {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -119,15 +120,18 @@ func TestResolverAsksWhenDue(t *testing.T) {
 	}
 }
 
+// silence is a name server that does not answer.
+func silence(ctx context.Context, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // A name server that does not answer delays a start by resolveTimeout, once for all
 // names, and no backend that is an address.
 func TestSilentNameServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := resolverOf(nil, "a:1", "b:1", "10.0.0.1:80")
-		r.lookup = func(ctx context.Context, _ string) ([]netip.Addr, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
+		r.lookup = silence
 		begin := time.Now()
 		if r.refresh(t.Context(), begin) {
 			t.Error("something changed")
@@ -135,9 +139,53 @@ func TestSilentNameServer(t *testing.T) {
 		if took := time.Since(begin); took != resolveTimeout {
 			t.Errorf("took %v, want %v", took, resolveTimeout)
 		}
-		want := map[string][]netip.AddrPort{"10.0.0.1:80": {netip.MustParseAddrPort("10.0.0.1:80")}}
+		want := addresses{"10.0.0.1:80": {netip.MustParseAddrPort("10.0.0.1:80")}}
 		if !reflect.DeepEqual(r.addrs, want) {
 			t.Errorf("%v, want %v", r.addrs, want)
+		}
+	})
+}
+
+// Nor does it hold up a signal, once the service is live.
+func TestSignalDuringLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log := resolverOf(nil, "db:1")
+		r.lookup = silence
+		signals := make(chan os.Signal, 1)
+		s := &service{Options: Options{Signals: signals, Log: r.log}, resolver: r}
+		time.AfterFunc(10*time.Millisecond, func() { signals <- os.Interrupt })
+		begin := time.Now()
+		s.attend(t.Context())
+		if took := time.Since(begin); took != 10*time.Millisecond {
+			t.Errorf("the signal was seen after %v", took)
+		}
+		synctest.Wait()
+		if got := log.String(); strings.Contains(got, "resolve") {
+			t.Errorf("the lookup was broken off, and logged is %s", got)
+		}
+	})
+}
+
+// A change is sent with all addresses, in time.
+func TestResolverTellsChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := resolverOf(nil, "db:1", "10.0.0.9:1")
+		asked := 0
+		r.lookup = func(context.Context, string) ([]netip.Addr, error) {
+			asked++
+			return []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(asked)})}, nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		changed := make(chan addresses)
+		begin := time.Now()
+		go r.run(ctx, changed)
+		for i, answer := range []string{"10.0.0.1", "10.0.0.2"} {
+			got, took := <-changed, time.Since(begin)
+			want := addresses{"db:1": {netip.MustParseAddrPort(answer + ":1")}, "10.0.0.9:1": {netip.MustParseAddrPort("10.0.0.9:1")}}
+			if !reflect.DeepEqual(got, want) || took != time.Duration(i)*time.Minute {
+				t.Errorf("%v after %v, want %v", got, took, want)
+			}
 		}
 	})
 }

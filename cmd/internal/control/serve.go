@@ -268,6 +268,10 @@ func (s *service) reserveCells() error {
 	return nil
 }
 
+// spareFDs are for the control plane, where it lives in the acceptors' process: a
+// service that is full of sessions must still answer /livez and /metrics.
+const spareFDs = 32
+
 // acceptorOptions describes every acceptor of the service.
 func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ []proxy.Options, err error) {
 	n := s.Config.Acceptors.Number()
@@ -285,6 +289,9 @@ func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ [
 			// An eighth of the descriptors for pipes, two each: the rest is for sessions.
 			MaxPipes: max(int(nofile)/16/n, 4),
 			Restore:  listener.Restore, Mail: s.mail, Batch: batch, Beat: s.Config.Acceptors.HangAfter / 4,
+		}
+		if s.Config.Acceptors.Mode == config.ModeGoroutine {
+			options[i].MaxFD = int(nofile) - n - min(spareFDs, int(nofile)/4)
 		}
 		if len(cpus) > 0 { // with more acceptors than CPUs some share one
 			options[i].CPUs = []int{cpus[i%len(cpus)]}
@@ -358,13 +365,10 @@ const sampleEvery = time.Second
 func (s *service) attend(ctx context.Context) {
 	sample := time.NewTicker(sampleEvery)
 	defer sample.Stop()
-	resolve := time.NewTimer(0)
-	defer resolve.Stop()
-	if due, ok := s.resolver.next(); ok {
-		resolve.Reset(time.Until(due))
-	} else {
-		resolve.Stop()
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resolved := make(chan addresses)
+	go s.resolver.run(ctx, resolved)
 	for {
 		select {
 		case sig := <-s.Signals:
@@ -372,19 +376,15 @@ func (s *service) attend(ctx context.Context) {
 			return
 		case now := <-sample.C:
 			s.window.Sample(s.board, now)
-		case now := <-resolve.C:
-			if s.resolver.refresh(ctx, now) {
-				s.publish()
-			}
-			due, _ := s.resolver.next()
-			resolve.Reset(time.Until(due))
+		case addrs := <-resolved:
+			s.publish(addrs)
 		}
 	}
 }
 
-// publish makes a new Plan of what is known now and puts it in force.
-func (s *service) publish() {
-	plan := planOf(s.Config, s.plan.Load().Generation+1, s.resolver.addrs)
+// publish makes a new Plan of the addresses known now and puts it in force.
+func (s *service) publish(addrs addresses) {
+	plan := planOf(s.Config, s.plan.Load().Generation+1, addrs)
 	if err := s.host.apply(plan); err != nil {
 		s.Log.Error("plan not applied", "generation", plan.Generation, "error", err)
 		return
