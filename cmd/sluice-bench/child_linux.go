@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,6 +158,25 @@ func freezeProcess(pid int) (thaw func(), err error) {
 		return nil, fmt.Errorf("stop process %d: %w", pid, err)
 	}
 	return func() { unix.Kill(pid, unix.SIGCONT) }, nil
+}
+
+// checkFrozen says whether each thread of a process has stopped. Until one of them has taken the signal the others go on, and a
+// connection that such a process takes is lost with it, whatever the proxy does.
+func checkFrozen(pid int) error {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if s, err := readStat(tid); err != nil || s.State != 'T' {
+			return errors.Join(fmt.Errorf("thread %d of process %d goes on", tid, pid), err)
+		}
+	}
+	return nil
 }
 
 // tail keeps the end of what a child says, for the error message when it fails.

@@ -178,6 +178,9 @@ func measureFrozen(r *rig, c *benchCase) (figures, error) {
 		return nil, err
 	}
 	defer thaw()
+	if err := r.await(func() error { return checkFrozen(workers[0]) }); err != nil {
+		return nil, err
+	}
 	done, err := r.do(step{Do: "run", Count: c.count})
 	if err != nil {
 		return nil, err
