@@ -25,10 +25,10 @@ const maxAcceptors = 64
 
 // AutoBatch says whether scheduling "auto" means "batch": from Linux 6.6 on.
 //
-// Until then (CFS) one that sleeps often goes before a program that computes as soon as
-// it is woken, and in batches only when that one's slice is over, some milliseconds
-// later. EEVDF lets both wait: with such a program on each CPU, Linux 6.18, p99 of 32
-// connections was 1.10 of nginx's with batch and 1.03 without, and p50 0.79 and 0.88.
+// Until then (CFS) a thread that sleeps often goes before a program that computes as
+// soon as it is woken, and in a batch only when that one's slice is over, some
+// milliseconds later. With EEVDF little is lost: on Linux 6.18, with such a program on
+// each CPU, p99 of 32 connections was 1.10 of nginx's and 1.03 without, p50 0.79 and 0.88.
 func AutoBatch(read func(path string) ([]byte, error)) bool {
 	b, err := read("/proc/sys/kernel/osrelease")
 	var have [2]int
