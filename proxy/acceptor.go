@@ -57,7 +57,7 @@ type Acceptor struct {
 	idle    bool  // the last wait ended without an event
 	batches bool  // may ask for batch scheduling
 	yielded int64 // now, when the schedulers last saw the loop
-	told    int   // events since then
+	found   int   // events and splices since then
 	turned  int   // and turns
 
 	maxSessions int

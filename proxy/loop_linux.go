@@ -25,8 +25,9 @@ const (
 	pollMillis = 10
 	// yieldEvery is below the 10 ms after which the Go scheduler preempts.
 	yieldEvery = 9 * time.Millisecond
-	// busyEvents a turn, on average, show a busy loop. With one connection in use it was
-	// 1.0, with 32 above 3, and that under either scheduling, so it does not swing.
+	// busyEvents a turn, on average, show a busy loop; a splice counts as one more. With
+	// one connection in use it was 1.0 event, with 32 above 3, and that under either
+	// scheduling, so it does not swing.
 	busyEvents = 2
 )
 
@@ -132,11 +133,13 @@ func (a *Acceptor) yield() {
 // backend on the same machine that is about to send more, and the loop finds all of it
 // at once. Not so a loop with one connection in use: it would be answered later.
 //
-// It is said anew each time, as the goroutine may be in another thread by now.
+// It is said anew each time, as the goroutine may be in another thread by now. That of
+// a pinned loop stays.
 func (a *Acceptor) schedule() {
-	busy := a.told >= busyEvents*a.turned
-	a.told, a.turned = 0, 0
-	if a.batches && a.sys.schedule(busy) == 0 {
+	busy := a.found >= busyEvents*a.turned
+	a.found, a.turned = 0, 0
+	said := len(a.cpus) > 0 && a.cells.Batched.Load() == truth(busy)
+	if a.batches && !said && a.sys.schedule(busy) == 0 {
 		a.cells.Batched.Store(truth(busy))
 	}
 }
@@ -145,7 +148,7 @@ func (a *Acceptor) schedule() {
 // sessions have to do, then new ones, so that accepting never outruns serving.
 func (a *Acceptor) turn() {
 	n := a.await()
-	a.told, a.turned = a.told+n, a.turned+1
+	a.found, a.turned = a.found+n, a.turned+1
 	a.readClock()
 	a.ready = a.ready[:0]
 	for i := range n {

@@ -168,6 +168,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 		return 0, s.endOfFile(d)
 	}
 	h.heard = true
+	a.found++ // a stream goes on, as if epoll told more
 	h.pipe, h.held = ref, int32(n)
 	a.adapt(s, h, n)
 	return 0, blocked // flush counts it

@@ -43,8 +43,37 @@ func TestBusyLoopIsBatched(t *testing.T) {
 	want("two events a turn", true, 1)
 	turns(client)
 	want("one again", false, 0)
+	w.a.cpus = []int{0}
+	turns(client)
+	if len(w.batch) > 0 {
+		t.Errorf("a pinned one, and nothing has changed: asked for %v", w.batch)
+	}
+	turns(client, backend)
+	if got := w.a.cells.Batched.Load(); got != 1 || len(w.batch) != 1 {
+		t.Errorf("a pinned one, two events: batched %d, asked for %v", got, w.batch)
+	}
+	w.a.cpus = nil
+	turns(client)
 	w.faults["schedule"] = always(syscall.EPERM)
 	turns(client, backend)
 	want("not permitted", true, 0)
+	w.settled()
+}
+
+// A stream is one event a turn, and each splice counts as one more.
+func TestStreamingLoopIsBatched(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
+	w.a.batches = true
+	s, f := w.relaying()
+	for range 30 {
+		w.elapsed += time.Millisecond
+		f[client].in = []byte("some of a stream")
+		w.events = []syscall.EpollEvent{w.on(s.fd[client], epollIn)}
+		w.once()
+		w.a.yield()
+	}
+	if w.a.cells.Batched.Load() != 1 {
+		t.Errorf("asked for %v, want true in the end", w.batch)
+	}
 	w.settled()
 }
