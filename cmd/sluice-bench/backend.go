@@ -33,6 +33,7 @@ func serveBackend(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	allowThreads(order.Threads)
 	var sessions atomic.Int64
 	ended := make(chan error, order.Threads+1)
 	for range order.Threads {

@@ -2,8 +2,12 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
+
+// bothModes is for cases in which it matters whether acceptors are threads or processes.
+var bothModes = []string{"sluice-process"}
 
 // benchCase is one thing that is measured of every proxy.
 type benchCase struct {
@@ -12,12 +16,15 @@ type benchCase struct {
 	family    string
 	measure   func(*rig, *benchCase) (figures, error)
 	job       job
-	warm      int  // requests or sessions before the measurement
-	count     int  // requests or sessions that are measured: so many that the proxy uses some hundred ms of CPU
-	acceptors int  // 0: as many as -acceptors says
-	proxied   bool // measures the proxy alone: there is no direct row
-	extra     bool // the extra proxies take part without being named
-	spread    bool // looks at how many sessions each acceptor holds
+	warm      int           // requests or sessions before the measurement
+	count     int           // requests or sessions that are measured: so many that the proxy uses some hundred ms of CPU
+	lasts     time.Duration // how long is measured, in the cases that measure for a time
+	acceptors int           // 0: as many as -acceptors says
+	threads   int           // of the load generator and of the backend, each, at least
+	files     int           // descriptors that the proxy is configured for, 0: mostFiles
+	proxied   bool          // measures the proxy alone: there is no direct row
+	extra     []string      // the extra proxies that take part without being named
+	spread    bool          // looks at how many sessions each acceptor holds
 
 	proxy *proxy // of the run
 }
@@ -49,6 +56,7 @@ func allCases() []benchCase {
 				name: fmt.Sprintf("kept-%d-%s", conns, answer.name), family: requestFamily, measure: measureWork,
 				about: fmt.Sprintf("%s kept, each with one request out: 64 B, answer %s", plural(conns, "connection"), answer.name),
 				job:   job{Held: conns, InFlight: conns, Request: answer.ask}, warm: count / 10, count: count,
+				extra: []string{"haproxy-batch", "nginx-batch"},
 			})
 		}
 	}
@@ -102,7 +110,7 @@ func allCases() []benchCase {
 	})
 	add(benchCase{
 		name: "busy-frozen", about: "100 short sessions of 32 clients while 1 acceptor of 4 is stopped (SIGSTOP), patience 1 s", family: latencyFamily,
-		measure: measureFrozen, proxied: true, extra: true, job: job{Short: 32, Request: small, Patience: time.Second}, warm: 100, count: 100,
+		measure: measureFrozen, proxied: true, extra: bothModes, job: job{Short: 32, Request: small, Patience: time.Second}, warm: 100, count: 100,
 		acceptors: 4,
 	})
 	for _, acceptors := range []int{1, 2} {
@@ -120,7 +128,7 @@ func allCases() []benchCase {
 			})
 		}
 	}
-	return cases
+	return append(cases, timedCases()...)
 }
 
 func plural(n int, noun string) string {
@@ -140,6 +148,7 @@ func (c benchCase) smoke() benchCase {
 	c.job.Held = min(c.job.Held, 600)
 	c.warm /= 20
 	c.count = max(c.count/20, min(c.count, 100))
+	c.lasts /= 20
 	return c
 }
 
@@ -148,7 +157,7 @@ func (c *benchCase) takesPart(p *proxy, named bool) bool {
 	if p.name == direct {
 		return !c.proxied
 	}
-	return !p.extra || c.extra || named
+	return !p.extra || named || slices.Contains(c.extra, p.name)
 }
 
 // openFiles is how many descriptors the proxy of the run needs: those of the sessions, and some of its own. The load generator and the

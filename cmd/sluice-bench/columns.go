@@ -8,6 +8,9 @@ const (
 	memoryFamily  = "user memory of a held session"
 	balanceFamily = "balance of the acceptors"
 	latencyFamily = "new sessions while an acceptor is busy"
+	restFamily    = "CPU at rest"
+	paceFamily    = "short sessions at a low rate"
+	fairFamily    = "clients beside streams"
 )
 
 // column is one figure of a family. Figures are stored in base units (seconds, bytes, 1); scale brings them to the unit of head.
@@ -54,6 +57,23 @@ var families = []family{
 		{"p50", "p50 ms", 1e3, 2, less, false},
 		{"p99", "p99 ms", 1e3, 2, less, true},
 		{"max", "max ms", 1e3, 2, less, false},
+	}},
+	{restFamily, []column{
+		{"share", "CPU ms/s", 1e3, 2, less, false},
+	}},
+	{paceFamily, []column{
+		{"cpu", "CPU µs/session", 1e6, 1, less, true},
+		{"share", "CPU ms/s", 1e3, 2, less, true},
+		{"ends", "ends µs/session", 1e6, 1, less, false},
+		{"p50", "p50 µs", 1e6, 0, less, true},
+		{"p99", "p99 µs", 1e6, 0, less, true},
+	}},
+	{fairFamily, []column{
+		{"failed", "failed %", 100, 1, less, false},
+		{"p50", "p50 ms", 1e3, 2, less, true},
+		{"p99", "p99 ms", 1e3, 2, less, true},
+		{"max", "max ms", 1e3, 2, less, false},
+		{"streams", "streams GB/s", 1, 2, more, true},
 	}},
 }
 

@@ -31,7 +31,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	f.IntVar(&o.rounds, "rounds", 7, "rounds that count; one more is run first and dropped")
 	f.StringVar(&o.cases, "cases", "", "only the cases whose names match this regular expression")
-	f.StringVar(&o.proxies, "proxies", "", "only these, comma separated (default: all of "+strings.Join(proxyNames(), ", ")+"; of these sluice-process only where the case asks for it)")
+	f.StringVar(&o.proxies, "proxies", "", "only these, comma separated (default: all of "+strings.Join(proxyNames(), ", ")+"; of these sluice-process and those in batch scheduling only where the case asks for it)")
 	f.IntVar(&o.acceptors, "acceptors", runtime.NumCPU(), "acceptors, threads or workers of each proxy, where the case does not say otherwise")
 	f.IntVar(&o.threads, "threads", max(1, runtime.NumCPU()/2), "threads of the load generator, and of the backend")
 	f.BoolVar(&o.smoke, "smoke", false, "one short round of each case: proves that everything runs, measures nothing")
@@ -113,10 +113,16 @@ How each figure is measured
            shows that both ends can do much more than what is measured through a proxy.
   rate     requests, sessions or GB per second, from the first to the last answer. All processes share the machine, and enough are in
            flight to saturate it (but with 1 connection), so this is the throughput of the saturated machine.
+  batch    haproxy-batch and nginx-batch are the peers under SCHED_BATCH (chrt -b 0), which sluice gives itself while it is busy. They show
+           what that alone gives; no ratio is taken to them.
   p50 p99  latency. Kept connections: from sending the request to the last byte of the answer. Short sessions: from connect to the last
            byte of the answer; one without an answer in time counts as failed, and with the time it was waited for.
   memory   proportional set size (Pss in smaps_rollup) of the process tree: with the sessions open, less that before, by their number;
            before any data, and once more after each has had one answer. Kernel memory (sockets) is not in it: it is the same for all.
+  at rest  CPU time per second of a proxy that nobody asks anything, over 5 s, after 1 s of rest. What it is at a low rate of sessions
+           is measured in the same way, while they come at a pace, whatever has become of those before.
+  fair     latency of clients beside streams that take all they can get, over 5 s, and what the streams get. The load generator reads
+           the streams in a thread of their own, so its share in what clients wait is small: see the row "direct".
   balance  how many sessions each acceptor holds: sluice by its metrics, HAProxy by "show fd", nginx by the sockets of each worker.
            Jain index: 1 when all hold the same. The row "(chance)" is what acceptors chosen at random would give, by simulation.
   ×        the ratio to the best of HAProxy and nginx in the same round; the median of these ratios. Below 1 is less, above 1 more.

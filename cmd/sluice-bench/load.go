@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,25 +19,30 @@ type job struct {
 	Held     int           // sessions that "open" establishes and keeps
 	InFlight int           // of the held sessions, how many have a request out at the same time
 	Short    int           // > 0: "run" makes short sessions instead, so many at a time
-	Streams  int           // sessions that download without end while a "run" of short sessions lasts; "open" establishes them
+	Every    time.Duration // > 0: short sessions begin at this pace, whatever has become of those before, but at most Short at a time; two
+	// requests of held ones begin at least so far apart
+	Streams  int           // sessions that download without end, in threads of their own, while a "run" lasts; "open" establishes them
 	Request  request       // what each held or short session asks for
 	Greeting bool          // the backend speaks first: wait for it before the request
 	Patience time.Duration // > 0: a short session without its answer by then is counted as failed; 0: any failure ends the step
 	CheckAll bool
 }
 
-// step is one command to a load process: "open", "run" (Count requests or short sessions) or "close".
+// step is one command to a load process: "open", "run" or "close". A run makes Count requests or short sessions, or with Time > 0 as
+// many as begin in that time.
 type step struct {
 	Do    string
 	Count int
+	Time  time.Duration
 }
 
 // reply is what a step gave. Latency: from connect (short sessions) or from sending the request (held ones) to the last byte of the
 // answer; a failed session counts with the patience it was given. Elapsed: from the start of the step to its last answer.
 type reply struct {
 	Elapsed       time.Duration
-	Failed        int
+	Done, Failed  int // Failed is part of Done
 	P50, P99, Max time.Duration
+	Streamed      float64 // bytes per second of all streams
 	Err           string
 }
 
@@ -54,6 +60,7 @@ func serveLoad(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	allowThreads(len(generators))
 	if err := replies.Encode(reply{}); err != nil {
 		return fmt.Errorf("tell that all is ready: %w", err)
 	}
@@ -70,21 +77,33 @@ func serveLoad(in io.Reader, out io.Writer) error {
 	}
 }
 
-// newGenerators divides a job between as many threads as it can use.
+// newGenerators divides a job between as many threads as it can use, first those of the clients. Streams have others: what a client
+// waits must not have in it what this process reads of them.
 func newGenerators(j job) ([]*generator, error) {
-	threads := max(1, min(j.Threads, max(j.Held, j.Short)))
-	generators := make([]*generator, threads)
-	for i := range generators {
+	clients := max(1, min(j.Threads, max(j.Held, j.Short)))
+	if j.Every > 0 {
+		clients = 1 // one keeps the pace
+	}
+	streamers := min(max(1, j.Threads), j.Streams)
+	var parts []job
+	for i := range clients {
 		part := j
-		part.Held = share(j.Held, i, threads)
-		part.InFlight = share(j.InFlight, i, threads)
-		part.Short = share(j.Short, i, threads)
-		part.Streams = share(j.Streams, i, threads)
+		part.Held = share(j.Held, i, clients)
+		part.InFlight = share(j.InFlight, i, clients)
+		part.Short = share(j.Short, i, clients)
+		part.Streams = 0
+		parts = append(parts, part)
+	}
+	for i := range streamers {
+		parts = append(parts, job{Target: j.Target, Streams: share(j.Streams, i, streamers), CheckAll: j.CheckAll})
+	}
+	var generators []*generator
+	for i, part := range parts {
 		l, err := newLoop()
 		if err != nil {
 			return nil, err
 		}
-		generators[i] = &generator{loop: l, job: part, sessions: map[int]*session{}, position: uint64(i) * 104729}
+		generators = append(generators, &generator{loop: l, job: part, sessions: map[int]*session{}, position: uint64(i) * 104729})
 	}
 	return generators, nil
 }
@@ -97,28 +116,49 @@ func share(n, i, k int) int {
 	return n / k
 }
 
-// runStep has all generators do a step, each in its thread, and adds up what they measured.
+// runStep has all generators do a step, each in its thread, and adds up what they measured. Streams go on until the clients are done.
 func runStep(generators []*generator, s step) reply {
-	var wg sync.WaitGroup
+	clients := 0
+	for _, g := range generators {
+		if !g.streams() {
+			clients++
+		}
+	}
+	var running, streaming sync.WaitGroup
+	var over atomic.Bool
 	for i, g := range generators {
+		wg, part := &running, step{Do: s.Do, Count: share(s.Count, i, clients), Time: s.Time}
+		if g.streams() {
+			wg = &streaming
+		}
 		wg.Go(func() {
 			defer lockThread()()
-			g.do(step{Do: s.Do, Count: share(s.Count, i, len(generators))})
+			g.do(part, &over)
 		})
 	}
-	wg.Wait()
+	running.Wait()
+	over.Store(true)
+	streaming.Wait()
 	var sum histogram
 	var r reply
 	for _, g := range generators {
 		sum.merge(&g.latencies)
 		r.Elapsed = max(r.Elapsed, g.elapsed)
+		r.Done += g.done
 		r.Failed += g.failed
+		r.Streamed += g.streamed
 		if g.err != nil {
 			r.Err = g.err.Error()
 		}
 	}
 	r.P50, r.P99, r.Max = sum.quantile(0.50), sum.quantile(0.99), sum.max
 	return r
+}
+
+// allowThreads lets so many loops run at the same time, however few CPUs there are: the scheduler does not see that one waits in a raw
+// system call, so the others would wait for it. Only the kernel divides the CPUs.
+func allowThreads(loops int) {
+	runtime.GOMAXPROCS(max(runtime.NumCPU(), loops+1))
 }
 
 // lockThread keeps the goroutine on its thread until the function that it returns is called.

@@ -36,9 +36,10 @@ func newLoop() (*loop, error) {
 // telling the Go scheduler, which would otherwise wake its monitor thread for each short wait and take CPU from what is measured.
 func (l *loop) wait(limit time.Duration) ([]event, error) {
 	const quietMillis = 5
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), uintptr(len(l.events)), quietMillis, 0, 0)
-	if errno == 0 && n == 0 && limit > quietMillis*time.Millisecond {
-		rest := uintptr(limit.Milliseconds()) - quietMillis
+	millis := uintptr((limit + time.Millisecond - 1) / time.Millisecond) // rounded up: what is due at limit must be due then
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), uintptr(len(l.events)), min(millis, quietMillis), 0, 0)
+	if errno == 0 && n == 0 && millis > quietMillis {
+		rest := millis - quietMillis
 		n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), uintptr(len(l.events)), rest, 0, 0)
 	}
 	if errno != 0 && errno != unix.EINTR {

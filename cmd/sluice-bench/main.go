@@ -117,7 +117,7 @@ func measure(o options, stdout, stderr io.Writer) (*result, error) {
 	p.named = o.proxies != ""
 	if o.list {
 		for _, c := range p.cases {
-			fmt.Fprintf(stdout, "%-16s %s\n", c.name, c.about)
+			fmt.Fprintf(stdout, "%-22s %s\n", c.name, c.about)
 		}
 		return nil, nil
 	}

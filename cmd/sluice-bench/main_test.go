@@ -70,15 +70,23 @@ func TestListShowsEveryCase(t *testing.T) {
 	golden(t, "list.txt", out.String())
 }
 
-// Every bar must be about a case and a figure that exist, or it would never be judged.
+// Every bar must be about a case and a figure that exist, and about proxies that run in it, or it would never be judged.
 func TestBarsNameCasesAndFigures(t *testing.T) {
 	for _, b := range bars {
+		if b.of != better && b.of != absolute && b.of != everyRound && proxyNamed(b.of) == nil {
+			t.Errorf("bar of %s: a multiple of %q", b.cases, b.of)
+		}
 		found := false
 		for _, c := range allCases() {
 			if strings.HasPrefix(c.name, b.cases) {
 				found = true
 				if columnNamed(c.family, b.key).head == "" {
 					t.Errorf("bar of %s: no figure %q", c.name, b.key)
+				}
+				for _, mode := range b.modes {
+					if !c.takesPart(proxyNamed(mode), false) {
+						t.Errorf("bar of %s: %s does not run in it", c.name, mode)
+					}
 				}
 			}
 		}

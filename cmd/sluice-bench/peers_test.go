@@ -23,7 +23,7 @@ func TestPeers(t *testing.T) {
 				}
 			}
 			var out, said bytes.Buffer
-			args := []string{"-smoke", "-host-network", "-proxies", name, "-cases", "kept-32-64B|short|greeting|bulk-8-both|idle|balance-64|busy|growth-1a-1000"}
+			args := []string{"-smoke", "-host-network", "-proxies", name, "-cases", "kept-32-64B|short|greeting|bulk-8-both|idle|balance-64|busy|growth-1a-1000|low-rate|fair-8|accepts"}
 			if err := bench(args, &out, &said); err != nil {
 				t.Fatalf("%v\n%s", err, said.String())
 			}
@@ -42,9 +42,10 @@ func TestPeers(t *testing.T) {
 // A peer that is not installed is left out and told; one that was asked for is an error.
 func TestMissingPeer(t *testing.T) {
 	nowhere := &proxy{name: "nowhere", flag: "no-such-program", peer: true}
-	asked := []*proxy{proxyNamed(direct), nowhere}
+	batch := inBatches(*nowhere)
+	asked := []*proxy{proxyNamed(direct), nowhere, &batch}
 	found, _, missing, err := findPrograms(asked, nil, false, t.TempDir())
-	if err != nil || len(found) != 1 || len(missing) != 1 || missing[0].Proxy != "nowhere" {
+	if err != nil || len(found) != 1 || len(missing) != 2 || missing[0].Proxy != "nowhere" || missing[1].Proxy != "nowhere-batch" {
 		t.Errorf("found %v, missing %v, error %v", found, missing, err)
 	}
 	if _, _, _, err := findPrograms(asked, nil, true, t.TempDir()); err == nil {
@@ -52,6 +53,21 @@ func TestMissingPeer(t *testing.T) {
 	}
 	if _, _, _, err := findPrograms(asked, map[string]string{"no-such-program": "/nosuch"}, false, t.TempDir()); err == nil {
 		t.Error("given a wrong path, and no error")
+	}
+}
+
+// Without chrt the peers in batch scheduling are left out, and only they.
+func TestMissingChrt(t *testing.T) {
+	t.Setenv("PATH", "/nosuch")
+	peer := &proxy{name: "peer", flag: "peer", peer: true}
+	batch := inBatches(*peer)
+	given := map[string]string{"peer": "/bin/true"}
+	found, _, missing, err := findPrograms([]*proxy{peer, &batch}, given, false, t.TempDir())
+	if err != nil || len(found) != 1 || len(missing) != 1 || missing[0].Proxy != "peer-batch" {
+		t.Errorf("found %v, missing %v, error %v", found, missing, err)
+	}
+	if _, _, _, err := findPrograms([]*proxy{&batch}, given, true, t.TempDir()); err == nil {
+		t.Error("named, no chrt, and no error")
 	}
 }
 
@@ -66,6 +82,7 @@ func TestConfigs(t *testing.T) {
 		{"nginx", nginxConfig(s), []string{"worker_processes 3;", " reuseport;", "daemon off;"}},
 		{"go", strings.Join(proxyNamed("go").command(s).env, "\n"), []string{"GOMAXPROCS=3"}},
 		{"sluice", strings.Join(proxyNamed("sluice").command(s).args, " "), []string{"--acceptors 3"}},
+		{"nginx-batch", strings.Join(proxyNamed("nginx-batch").command(s).args, " "), []string{"-b 0 /nosuch -e stderr -p /dir -c /dir/config"}},
 	} {
 		for _, want := range c.want {
 			if !strings.Contains(c.config, want) {

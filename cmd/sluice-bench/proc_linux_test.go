@@ -162,3 +162,23 @@ func TestFreeze(t *testing.T) {
 	thaw()
 	awaitState("RS")
 }
+
+// A peer in batch scheduling is scheduled so.
+func TestInBatches(t *testing.T) {
+	deadline(t, 30*time.Second)
+	sh := proxy{command: func(setting) program { return program{path: "/bin/sh", args: []string{"-c", "read line"}} }}
+	c, err := startProgram(inBatches(sh).command(setting{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.stop()
+	for {
+		attr, err := unix.SchedGetAttr(c.pid(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if attr.Policy == unix.SCHED_BATCH {
+			return
+		}
+	}
+}

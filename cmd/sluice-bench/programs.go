@@ -21,8 +21,8 @@ func findPrograms(asked []*proxy, given map[string]string, named bool, dir strin
 		path, known := byFlag[p.flag]
 		if !known {
 			path, err = findProgram(p, given[p.flag], dir)
-			if err != nil && p.peer && !named && given[p.flag] == "" {
-				missing = append(missing, leftOut{Case: "all cases", Proxy: p.name, Why: "not installed: " + err.Error()})
+			if err != nil && (p.peer || p.batch) && !named && given[p.flag] == "" {
+				missing = append(missing, notInstalled(p, err))
 				continue
 			}
 			if err != nil {
@@ -30,10 +30,22 @@ func findPrograms(asked []*proxy, given map[string]string, named bool, dir strin
 			}
 			byFlag[p.flag] = path
 		}
+		if p.batch {
+			if _, err := exec.LookPath(chrt); err != nil && named {
+				return nil, nil, nil, fmt.Errorf("%s: %w", p.name, err)
+			} else if err != nil {
+				missing = append(missing, notInstalled(p, err))
+				continue
+			}
+		}
 		found = append(found, p)
 		paths[p.name] = path
 	}
 	return found, paths, missing, nil
+}
+
+func notInstalled(p *proxy, err error) leftOut {
+	return leftOut{Case: "all cases", Proxy: p.name, Why: "not installed: " + err.Error()}
 }
 
 func findProgram(p *proxy, given, dir string) (string, error) {

@@ -19,6 +19,7 @@ type proxy struct {
 	peer  bool   // ratios are taken to the best of the peers
 	files int    // descriptors that a session takes
 	extra bool   // runs only in the cases that want it, or when named by -proxies
+	batch bool   // a peer once more, in batch scheduling: shows what that alone gives, and no ratio is taken to it
 
 	command func(s setting) program
 	config  func(s setting) string // contents of setting.config, nil: it needs none
@@ -51,18 +52,10 @@ var proxies = []proxy{
 		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
 		command: sluiceCommand("--mode", "process"), version: sluiceVersion, spread: sluiceSpread,
 	},
-	{
-		name: "haproxy", about: "HAProxy, shards by-thread, splice-auto", flag: "haproxy", files: 2, peer: true,
-		command: func(s setting) program { return program{path: s.path, args: []string{"-db", "-f", s.config}} },
-		config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread,
-	},
-	{
-		name: "nginx", about: "nginx stream, reuseport", flag: "nginx", files: 2, peer: true, workers: true,
-		command: func(s setting) program {
-			return program{path: s.path, args: []string{"-e", "stderr", "-p", filepath.Dir(s.config), "-c", s.config}, gentle: true}
-		},
-		config: nginxConfig, version: func(path string) string { return firstMatch(`\d[^ \n]+`, path, "-v") }, spread: nginxSpread,
-	},
+	haproxy,
+	nginx,
+	inBatches(haproxy),
+	inBatches(nginx),
 	{
 		name: "go", about: "two goroutines with io.Copy for each session", files: 6, // two sockets, and a pipe for each half
 		command: func(s setting) program {
@@ -71,6 +64,37 @@ var proxies = []proxy{
 		},
 		version: func(string) string { return runtime.Version() },
 	},
+}
+
+var haproxy = proxy{
+	name: "haproxy", about: "HAProxy, shards by-thread, splice-auto", flag: "haproxy", files: 2, peer: true,
+	command: func(s setting) program { return program{path: s.path, args: []string{"-db", "-f", s.config}} },
+	config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread,
+}
+
+var nginx = proxy{
+	name: "nginx", about: "nginx stream, reuseport", flag: "nginx", files: 2, peer: true, workers: true,
+	command: func(s setting) program {
+		return program{path: s.path, args: []string{"-e", "stderr", "-p", filepath.Dir(s.config), "-c", s.config}, gentle: true}
+	},
+	config: nginxConfig, version: func(path string) string { return firstMatch(`\d[^ \n]+`, path, "-v") }, spread: nginxSpread,
+}
+
+// chrt, of util-linux, starts a program with another scheduling policy, which its threads and children inherit.
+const chrt = "chrt"
+
+// inBatches is a peer under SCHED_BATCH, which sluice gives itself while it is busy.
+func inBatches(p proxy) proxy {
+	command := p.command
+	p.name, p.about = p.name+"-batch", p.name+" under "+chrt+" -b 0"
+	p.peer, p.extra, p.batch = false, true, true
+	p.command = func(s setting) program {
+		c := command(s)
+		c.args = append([]string{"-b", "0", c.path}, c.args...)
+		c.path = chrt
+		return c
+	}
+	return p
 }
 
 func proxyNamed(name string) *proxy {

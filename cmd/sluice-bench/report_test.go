@@ -15,11 +15,14 @@ func sample(slower float64) *result {
 		Rounds:    3,
 		Proxies: []proxyInfo{
 			{Name: direct, About: "no proxy"}, {Name: "sluice", About: "this repository", Version: "1.0"},
+			{Name: "sluice-process", About: "processes", Version: "1.0"},
 			{Name: "haproxy", About: "HAProxy", Version: "2.6", Peer: true}, {Name: "nginx", About: "nginx stream", Version: "1.22", Peer: true},
 		},
 		Cases: []caseInfo{
 			{Name: "kept-32-64B", About: "kept", Family: requestFamily}, {Name: "bulk-1-down", About: "down", Family: bulkFamily},
 			{Name: "idle-4000", About: "idle", Family: memoryFamily}, {Name: "balance-16", About: "balance", Family: balanceFamily, Chance: chance(16, 4, 5)},
+			{Name: "idle-cpu-64a", About: "rest", Family: restFamily}, {Name: "low-rate", About: "low", Family: paceFamily},
+			{Name: "accepts-beside-streams", About: "beside", Family: fairFamily},
 		},
 		LeftOut: []leftOut{{Case: "balance-16", Proxy: "go", Why: "it has no acceptors"}},
 		Runs:    []run{{Case: "bulk-1-down", Proxy: "nginx", Round: 3, Failed: "run: no answer in time"}},
@@ -37,6 +40,16 @@ func sample(slower float64) *result {
 		add("bulk-1-down", "haproxy", round, figures{"cpu": 0.55, "ends": 0.5, "rate": 1.5})
 		add("idle-4000", "sluice", round, figures{"opened": 164, "used": 300})
 		add("idle-4000", "haproxy", round, figures{"opened": 3377, "used": 3400})
+		add("idle-cpu-64a", "sluice", round, figures{"share": 0.0028})
+		add("idle-cpu-64a", "sluice-process", round, figures{"share": 0.0031})
+		add("idle-cpu-64a", "nginx", round, figures{"share": 0})
+		add("low-rate", "sluice", round, figures{"cpu": 700e-6, "share": 0.014, "ends": 800e-6, "p50": 700e-6, "p99": 1e-3})
+		add("low-rate", "sluice-process", round, figures{"cpu": 800e-6, "share": 0.016, "ends": 800e-6, "p50": 700e-6, "p99": 1e-3})
+		add("low-rate", "haproxy", round, figures{"cpu": 450e-6, "share": 0.009, "ends": 800e-6, "p50": 700e-6, "p99": 1e-3})
+		add("low-rate", "nginx", round, figures{"cpu": 500e-6, "share": 0.01, "ends": 800e-6, "p50": 700e-6, "p99": 1e-3})
+		add("accepts-beside-streams", "sluice", round, figures{"failed": 0.01 * (n - 1), "p50": 7e-3, "p99": 2e-2, "max": 0.03, "streams": 0.9})
+		add("accepts-beside-streams", "haproxy", round, figures{"failed": 0, "p50": 14e-3, "p99": 4e-2, "max": 0.05, "streams": 0.6})
+		add("accepts-beside-streams", "nginx", round, figures{"failed": 0.95, "p50": 4, "p99": 4, "max": 4, "streams": 0.7})
 		add("balance-16", "sluice", round, figures{"jain": 1, "jain_worst": 1, "peak": 1, "peak_worst": 1})
 	}
 	return r

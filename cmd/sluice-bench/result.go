@@ -91,14 +91,16 @@ func (r *result) figure(caseName, proxy, key string) (s series, measured bool) {
 // ratio summarizes the ratio of a figure to that of the best peer in the same round, over the rounds in which every peer of the case
 // was measured. So a round in which the machine was slow for all does not count against anyone.
 func (r *result) ratio(caseName, proxy string, col column) (s series, measured bool) {
+	return r.ratioTo(r.peers(), caseName, proxy, col)
+}
+
+// ratioTo is ratio with some of the peers only.
+func (r *result) ratioTo(names []string, caseName, proxy string, col column) (s series, measured bool) {
 	best := map[int]float64{}
 	peers := map[int]int{}
 	most := 0
-	for _, p := range r.Proxies {
-		if !p.Peer {
-			continue
-		}
-		for round, v := range r.values(caseName, p.Name, col.key) {
+	for _, name := range names {
+		for round, v := range r.values(caseName, name, col.key) {
 			if b, has := best[round]; !has || (v-b)*float64(col.better) > 0 {
 				best[round] = v
 			}

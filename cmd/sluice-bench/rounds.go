@@ -50,7 +50,7 @@ func (p plan) measureAll(ctx context.Context, progress io.Writer) *result {
 					return res
 				}
 				note := res.add(run{Case: c.name, Proxy: x.name, Round: round, Figures: f}, err)
-				fmt.Fprintf(progress, "round %d/%d  %-16s %-15s %5.1f s  %s\n", round, p.rounds, c.name, x.name, time.Since(began).Seconds(), note)
+				fmt.Fprintf(progress, "round %d/%d  %-22s %-15s %5.1f s  %s\n", round, p.rounds, c.name, x.name, time.Since(began).Seconds(), note)
 			}
 		}
 	}
@@ -94,7 +94,11 @@ func (p plan) runOnce(ctx context.Context, c benchCase, x *proxy) (figures, erro
 	if limit < c.openFiles() {
 		return nil, errNotMeasurable{fmt.Sprintf("needs %d open files, the limit is %d", c.openFiles(), limit)}
 	}
-	r, err := startRig(ctx, &c, p.paths[x.name], min(limit, mostFiles), p.dir, p.threads)
+	files := mostFiles
+	if c.files > 0 {
+		files = c.files
+	}
+	r, err := startRig(ctx, &c, p.paths[x.name], min(limit, files), p.dir, max(c.threads, p.threads))
 	if err != nil {
 		return nil, err
 	}
