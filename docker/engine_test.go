@@ -57,7 +57,7 @@ func startEngine(t *testing.T, unshare string) engine {
 	eventually(t, time.Minute, "the engine answers", func() bool {
 		return exec.Command(e.client, "--host="+e.socket, "version").Run() == nil
 	})
-	if err := os.Mkdir(filepath.Join(dir, "dist"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "dist", "run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(build(t), filepath.Join(dir, "dist", "sluice")); err != nil {

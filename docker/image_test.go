@@ -14,7 +14,7 @@ import (
 )
 
 // unprivileged is how the image is meant to run.
-var unprivileged = []string{"--network=host", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"}
+var unprivileged = []string{"--network=host", "--read-only", "--tmpfs=/run/sluice:uid=65532,mode=0700", "--cap-drop=ALL", "--security-opt=no-new-privileges"}
 
 // TestImage builds the image and runs it. The engine is started once for all parts.
 func TestImage(t *testing.T) {
@@ -30,6 +30,9 @@ func TestImage(t *testing.T) {
 	})
 	t.Run("serves and becomes healthy", e.testHealthy)
 	t.Run("is unhealthy when its admin endpoint does not answer", e.testUnhealthy)
+	t.Run("is unhealthy without an admin endpoint", e.testNoAdmin)
+	t.Run("takes a changed configuration", e.testReload)
+	t.Run("has a socket without further options", e.testSocket)
 	t.Run("stops under load and loses nothing", e.testStop)
 	t.Run("is a sidecar", e.testSidecar)
 	t.Run("holds clients until the application listens", e.testWait)

@@ -38,8 +38,21 @@ func startEcho(t *testing.T) string {
 // startLoad keeps six sessions open and makes about fifty more a second.
 func startLoad(t *testing.T, addr string) {
 	t.Helper()
+	hold(t, addr, 6)
+	stream(t, addr, 20*time.Millisecond)
+}
+
+// hold opens sessions that stay until release, or the end of the test.
+func hold(t *testing.T, addr string, n int) (release func()) {
+	t.Helper()
 	var held []net.Conn
-	for range 6 {
+	release = func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}
+	t.Cleanup(release)
+	for range n {
 		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -49,14 +62,21 @@ func startLoad(t *testing.T, addr string) {
 			t.Fatal(err)
 		}
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
+	return release
+}
+
+// stream makes sessions, one after the other, until stop, or the end of the test. Stop
+// returns how many there were.
+func stream(t *testing.T, addr string, every time.Duration) (stop func() (made int)) {
+	ending, stopped := make(chan struct{}), make(chan struct{})
+	made := 0
 	go func() {
 		defer close(stopped)
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			select {
-			case <-stop:
+			case <-ending:
 				return
 			case <-tick.C:
 			}
@@ -64,15 +84,16 @@ func startLoad(t *testing.T, addr string) {
 				t.Errorf("client: %v", err)
 				return
 			}
+			made++
 		}
 	}()
-	t.Cleanup(func() {
-		close(stop)
+	stop = sync.OnceValue(func() int {
+		close(ending)
 		<-stopped
-		for _, c := range held {
-			c.Close()
-		}
+		return made
 	})
+	t.Cleanup(func() { stop() })
+	return stop
 }
 
 // errNotTaken is a connection that was never established.

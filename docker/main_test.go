@@ -1,7 +1,7 @@
 // Package docker tests what runs around sluice: the image, Compose and Kubernetes
 // files, Prometheus' rules and alerts, Grafana's dashboards.
 //
-//	cmd/sluice ─► go build ─► sluice ─┬─► prometheus + rules.yml ─► every query of dashboards/*.json
+//	cmd/sluice ─► go build ─► sluice ─┬─► prometheus + rules.yml ─► every query of dashboards/*.json, and what it sees of a resize
 //	                                  └─► Dockerfile.scratch ─► image ─► dockerd of the test's own
 //	prometheus/*.yml ─► promtool          compose*.yaml, kubernetes/*.yaml ─► node + schemas
 //

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ func TestEveryPanelHasData(t *testing.T) {
 	long(t)
 	program := tool(t, "prometheus", "prometheus")
 	admin := startSluice(t)
-	prometheus := startPrometheus(t, program, admin)
+	prometheus := startPrometheus(t, program, "1s", admin)
 
 	// A panel of rates needs two scrapes, one of ratios a rule that has seen them.
 	pending := map[string]string{} // query to where it stands
@@ -59,7 +60,15 @@ func startSluice(t *testing.T) string {
 	for range 2 {
 		args = append(args, "--backend", startEcho(t))
 	}
-	var addr string
+	addr, admin := serve(t, build(t), args...)
+	startLoad(t, addr)
+	return admin
+}
+
+// serve runs sluice until the test ends. It returns the addresses of its one listener
+// and of its admin endpoint.
+func serve(t *testing.T, program string, args ...string) (addr, admin string) {
+	t.Helper()
 	ready := make(chan string, 1)
 	background(t, func(line string) {
 		var entry struct{ Msg, Address, Admin string }
@@ -72,23 +81,21 @@ func startSluice(t *testing.T) string {
 		case "ready":
 			ready <- entry.Admin
 		}
-	}, build(t), args...)
+	}, program, args...)
 	select {
-	case admin := <-ready:
-		startLoad(t, addr)
-		return admin
+	case admin = <-ready:
+		return addr, admin
 	case <-time.After(20 * time.Second):
 		t.Fatal("sluice does not start")
-		return ""
+		return "", ""
 	}
 }
 
 // api is the address of a Prometheus.
 type api string
 
-// startPrometheus scrapes target once a second with the shipped rules, evaluated as
-// often.
-func startPrometheus(t *testing.T, program, target string) api {
+// startPrometheus scrapes targets with the shipped rules, evaluated once a second.
+func startPrometheus(t *testing.T, program, every string, targets ...string) api {
 	t.Helper()
 	dir := t.TempDir()
 	for _, f := range []string{"rules.yml", "alerts.yml"} {
@@ -96,7 +103,7 @@ func startPrometheus(t *testing.T, program, target string) api {
 	}
 	config := filepath.Join(dir, "prometheus.yml")
 	shipped := read(t, "prometheus/prometheus.yml")
-	write(t, config, strings.NewReplacer("5s", "1s", "15s", "1s", "sluice:9095", target).Replace(shipped))
+	write(t, config, strings.NewReplacer("5s", every, "15s", "1s", "sluice:9095", strings.Join(targets, `", "`)).Replace(shipped))
 	listen := freeAddress(t)
 	background(t, func(string) {}, program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen, "--log.level=warn")
 	a := api("http://" + listen)
@@ -111,8 +118,28 @@ func startPrometheus(t *testing.T, program, target string) api {
 	return a
 }
 
-// hasData runs a query; it must be a valid one. NaN is no data.
+// hasData says whether a query returns something. NaN is no data.
 func (a api) hasData(t *testing.T, expr string) bool {
+	t.Helper()
+	return slices.ContainsFunc(a.query(t, expr), func(s series) bool { return s.Value.text != "NaN" })
+}
+
+// series is one of an answer: a value, or those of a range.
+type series struct {
+	Value  sample
+	Values []sample
+}
+
+// sample is written as [TIME, "VALUE"].
+type sample struct {
+	time float64
+	text string
+}
+
+func (s *sample) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &[]any{&s.time, &s.text}) }
+
+// query runs one; it must be valid.
+func (a api) query(t *testing.T, expr string) []series {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second}
 	r, err := client.PostForm(string(a)+"/api/v1/query", url.Values{"query": {expr}})
@@ -126,16 +153,11 @@ func (a api) hasData(t *testing.T, expr string) bool {
 	}
 	var answer struct {
 		Status, Error string
-		Data          struct{ Result []struct{ Value [2]any } }
+		Data          struct{ Result []series }
 	}
 	unmarshal(t, string(body), &answer)
 	if answer.Status != "success" {
 		t.Fatalf("%s: %s", expr, answer.Error)
 	}
-	for _, s := range answer.Data.Result {
-		if s.Value[1] != "NaN" {
-			return true
-		}
-	}
-	return false
+	return answer.Data.Result
 }

@@ -28,7 +28,7 @@ func TestSettingsInFilesAreValid(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			var env []string
 			for _, m := range setting.FindAllStringSubmatch(read(t, file), -1) {
-				env = append(env, m[1]+"="+m[2])
+				env = append(env, m[1]+"="+strings.Replace(m[2], "/etc/sluice/", "sluice/", 1)) // as it is mounted
 			}
 			check(t, env...)
 		})

@@ -8,14 +8,15 @@ import (
 )
 
 // Adopt makes a Group of listening sockets that another process opened: a
-// worker's one or a successor's all, in group order. They must be live members
-// of one group, so Listen has no part in this. The group owns the descriptors
-// from then on; after an error the caller still does.
+// worker's one or a successor's all, in group order, as seats 0 and up. They must
+// be live members of one group, so Listen has no part in this, and it can shrink
+// but not grow. The group owns the descriptors from then on; after an error the
+// caller still does.
 func Adopt(fds []int) (*Group, error) {
 	if len(fds) == 0 {
 		return nil, errors.New("adopt: no sockets")
 	}
-	g := &Group{}
+	g := &Group{live: true, order: new(order)}
 	cookies := make(map[uint64]int)
 	for i, fd := range fds {
 		if err := g.adopt(fd, cookies); err != nil {
@@ -69,6 +70,7 @@ func (g *Group) adopt(fd int, cookies map[uint64]int) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("set O_NONBLOCK: %w", err)
 	}
+	g.order.add(g, len(g.fds))
 	g.fds = append(g.fds, fd)
 	return nil
 }

@@ -18,7 +18,7 @@ func dup(t *testing.T, fd int) int {
 }
 
 func TestAdopt(t *testing.T) {
-	g := live(t, Options{Address: "[::]:0", Count: 3, Backlog: 9})
+	g := live(t, Options{Address: "[::]:0", Seats: seats(3), Backlog: 9})
 	fds := []int{dup(t, g.FD(0)), dup(t, g.FD(1)), dup(t, g.FD(2))}
 	heir, err := Adopt(fds)
 	if err != nil {

@@ -50,20 +50,20 @@ func at(g *Group, host string) netip.AddrPort {
 }
 
 // accept waits until one of the group's sockets gives a connection.
-func accept(t *testing.T, g *Group) (socket, conn int) {
+func accept(t *testing.T, g *Group) (seat, conn int) {
 	t.Helper()
 	for end := time.Now().Add(deadline); time.Now().Before(end); {
-		polls := make([]unix.PollFd, g.Len())
-		for i := range polls {
-			polls[i] = unix.PollFd{Fd: int32(g.FD(i)), Events: unix.POLLIN}
+		var polls []unix.PollFd
+		for _, seat := range g.Seats() {
+			polls = append(polls, unix.PollFd{Fd: int32(g.FD(seat)), Events: unix.POLLIN})
 		}
 		if _, err := unix.Poll(polls, 100); err != nil && !errors.Is(err, unix.EINTR) {
 			t.Fatal(err)
 		}
-		for i := range polls {
-			if fd, _, err := unix.Accept4(g.FD(i), unix.SOCK_CLOEXEC); err == nil {
+		for _, seat := range g.Seats() {
+			if fd, _, err := unix.Accept4(g.FD(seat), unix.SOCK_CLOEXEC); err == nil {
 				t.Cleanup(func() { unix.Close(fd) })
-				return i, fd
+				return seat, fd
 			}
 		}
 	}
@@ -154,4 +154,12 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 			t.Fatal("timed out: ", what)
 		}
 	}
+}
+
+// seats are the first n.
+func seats(n int) (all []int) {
+	for seat := range n {
+		all = append(all, seat)
+	}
+	return all
 }

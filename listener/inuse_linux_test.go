@@ -41,7 +41,7 @@ func TestPortHeldPlainly(t *testing.T) {
 // A start that fails must not have been in the live group for a moment: each
 // connection it were given would be reset.
 func TestRefusedOpenTakesNoConnection(t *testing.T) {
-	g := live(t, Options{Address: "127.0.0.1:0", Count: 2})
+	g := live(t, Options{Address: "127.0.0.1:0", Seats: seats(2)})
 	var stop atomic.Bool
 	var clients, acceptors sync.WaitGroup
 	for i := range g.Len() {
@@ -65,7 +65,7 @@ func TestRefusedOpenTakesNoConnection(t *testing.T) {
 	}
 	for range 50 {
 		<-dialed // so that connections come all the while
-		_, err := Open(Options{Address: g.Addr().String(), Count: 4})
+		_, err := Open(Options{Address: g.Addr().String(), Seats: seats(4)})
 		wantInUse(t, err, "share = true")
 	}
 	leave.Store(true)
@@ -76,12 +76,12 @@ func TestRefusedOpenTakesNoConnection(t *testing.T) {
 
 // Of two instances that both passed the probe, one goes live and one is told.
 func TestTwoStartsAtOnce(t *testing.T) {
-	first, err := Open(Options{Address: "127.0.0.1:0", Count: 2})
+	first, err := Open(Options{Address: "127.0.0.1:0", Seats: seats(2)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	second, err := Open(Options{Address: first.Addr().String(), Count: 2})
+	second, err := Open(Options{Address: first.Addr().String(), Seats: seats(2)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +97,8 @@ func TestTwoStartsAtOnce(t *testing.T) {
 }
 
 func TestShareJoins(t *testing.T) {
-	first := live(t, Options{Address: "127.0.0.1:0", Count: 2})
-	second := live(t, Options{Address: first.Addr().String(), Count: 2, Share: true})
+	first := live(t, Options{Address: "127.0.0.1:0", Seats: seats(2)})
+	second := live(t, Options{Address: first.Addr().String(), Seats: seats(2), Share: true})
 	all := &Group{fds: append(append([]int{}, first.fds...), second.fds...)}
 	reached := make(map[bool]bool)
 	for range 200 { // a fair hash misses one of the two with 2^-199
@@ -127,7 +127,7 @@ func TestPortHeldByAnotherUser(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		g, err := Open(Options{Address: "127.0.0.1:0", Count: 2})
+		g, err := Open(Options{Address: "127.0.0.1:0", Seats: seats(2)})
 		if err != nil {
 			t.Error(err)
 			return

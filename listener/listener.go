@@ -1,12 +1,15 @@
 // Package listener turns an address into a group of listening sockets.
 //
-//	"[::]:8080", Count 4
+//	"[::]:8080", Seats 0 to 3
 //	      │ Open: probe plainly, create and bind, not yet live
 //	      ▼
 //	Group  socket 0   socket 1   socket 2   socket 3      SO_REUSEPORT: the kernel spreads the SYNs
 //	      │ Listen: live from here on
 //	      ▼
 //	acceptor 0 .. 3 accept from their descriptors; QueueOf tells how many wait
+//	      │ Add and Listen, Remove: one socket more, one less, while the others serve
+//	      ▼
+//	Group  socket 0   socket 2   socket 3   socket 7      by seat, the acceptor's number; Order is the kernel's
 //
 // The control plane owns the Group and closes it last of all: closing a
 // listening socket resets whatever still waits in its queue. Acceptors are given
@@ -29,14 +32,21 @@ type Options struct {
 	// take IPv4 and IPv6 alike. Port 0 lets the kernel choose one for the group.
 	Address string
 
-	Count    int  // sockets in the group; 0 = 1
-	Backlog  int  // connections that may wait in each socket's queue; 0 = net.core.somaxconn, which also bounds it
-	IPv6Only bool // "[::]:port" leaves IPv4 alone
-	MPTCP    bool // speak Multipath TCP; such a group takes no steering program
+	Seats    []int // whose sockets it begins with; none = seat 0
+	Backlog  int   // connections that may wait in each socket's queue; 0 = net.core.somaxconn, which also bounds it
+	IPv6Only bool  // "[::]:port" leaves IPv4 alone
+	MPTCP    bool  // speak Multipath TCP; such a group takes no steering program
 
 	// Share joins a group that another process of the same effective user
 	// already serves. Without it a port in use is an error.
 	Share bool
+
+	// Beside names the groups of this process that serve an overlapping address on
+	// this port: what they hold is not a port in use. Nothing then tells whether
+	// another process of the same user serves it too; it is joined without a word,
+	// as under Share. One of them on the very same address is, to the kernel, one
+	// group with the new one: Order counts both.
+	Beside []*Group
 
 	// KeepAlive is the silence after which a client is probed; 0 = never. A dead
 	// client is found after about twice this time.
@@ -45,21 +55,56 @@ type Options struct {
 	socket func(domain, typ, proto int) (int, error) // nil = socket(2); tests take IPv6 away here
 }
 
-// Group is the sockets of one address, in the order in which the kernel numbers
-// them. It belongs to one goroutine.
+// SameSockets says whether the sockets of a group opened with o serve p as well, once
+// the group is Adjusted to it. How many there are and how the group was opened (Share,
+// Beside) does not matter.
+func (o Options) SameSockets(p Options) bool {
+	ours, err := parseAddress(o.Address)
+	theirs, err2 := parseAddress(p.Address)
+	if err != nil || err2 != nil {
+		return false
+	}
+	return ours == theirs && o.only6(ours) == p.only6(theirs) && o.MPTCP == p.MPTCP
+}
+
+// only6 is whether sockets on addr leave IPv4 alone.
+func (o Options) only6(addr netip.AddrPort) bool {
+	return addr.Addr().Is6() && (o.IPv6Only || !addr.Addr().IsUnspecified())
+}
+
+// Group is the sockets of one address, by seat: the number of the acceptor that
+// accepts from it. It belongs to one goroutine, and so do all that are Beside it.
 type Group struct {
-	fds     []int
+	options Options // as opened and adjusted; without a socket function where adopted
+	fds     []int   // by seat, -1 = none
 	addr    netip.AddrPort
 	backlog int
-	share   bool
-	notes   []string
+	live    bool
+	order   *order // of those that listen
+	notes   notes
 }
 
 // Len is the number of sockets.
-func (g *Group) Len() int { return len(g.fds) }
+func (g *Group) Len() int { return len(g.Seats()) }
 
-// FD is socket i's descriptor. It is the group's: do not close it.
-func (g *Group) FD(i int) int { return g.fds[i] }
+// Seats are those that have a socket, in ascending order.
+func (g *Group) Seats() []int {
+	var seats []int
+	for seat, fd := range g.fds {
+		if fd >= 0 {
+			seats = append(seats, seat)
+		}
+	}
+	return seats
+}
+
+// FD is a seat's descriptor, or -1. It is the group's: do not close it.
+func (g *Group) FD(seat int) int {
+	if seat < 0 || seat >= len(g.fds) {
+		return -1
+	}
+	return g.fds[seat]
+}
 
 // Addr is the address in force: the port is known when 0 was asked for, and
 // 0.0.0.0 stands where there was no IPv6 to serve both families.
@@ -69,7 +114,18 @@ func (g *Group) Addr() netip.AddrPort { return g.addr }
 func (g *Group) Backlog() int { return g.backlog }
 
 // Notes are sentences for the log on what is not as it was asked for.
-func (g *Group) Notes() []string { return g.notes }
+func (g *Group) Notes() []string {
+	var all []string
+	for _, note := range []string{g.notes.family, g.notes.backlog} {
+		if note != "" {
+			all = append(all, note)
+		}
+	}
+	return all
+}
+
+// notes are those sentences; "" = it is as it was asked for.
+type notes struct{ family, backlog string }
 
 // Queue is how one listening socket's accept queue stands.
 type Queue struct {

@@ -51,7 +51,7 @@ func TestFamilies(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			needIPv6(t)
-			test.options.Count = 3
+			test.options.Seats = seats(3)
 			g := live(t, test.options)
 			for _, host := range test.reached {
 				mustDial(t, at(g, host))
@@ -74,7 +74,7 @@ func TestWithoutIPv6(t *testing.T) {
 		}
 		return unix.Socket(domain, typ, proto)
 	}
-	g := live(t, Options{Address: ":0", Count: 2, socket: only4})
+	g := live(t, Options{Address: ":0", Seats: seats(2), socket: only4})
 	if g.Addr().Addr() != netip.IPv4Unspecified() || len(g.Notes()) != 1 || !strings.Contains(g.Notes()[0], "no IPv6") {
 		t.Errorf("fell back to %s, notes %q", g.Addr(), g.Notes())
 	}
@@ -98,7 +98,7 @@ func TestIPv6OnlyNeedsIPv6(t *testing.T) {
 // The kernel numbers a group's sockets in the order of their listen(2). A
 // program that returns 2 therefore must choose socket 2 and no other.
 func TestOrder(t *testing.T) {
-	g := live(t, Options{Address: "127.0.0.1:0", Count: 4})
+	g := live(t, Options{Address: "127.0.0.1:0", Seats: seats(4)})
 	for want := range g.Len() {
 		filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: uint32(want)}}
 		prog := unix.SockFprog{Len: 1, Filter: &filter[0]}
@@ -142,7 +142,7 @@ func TestMPTCP(t *testing.T) {
 	if got := getInt(t, plain.FD(0), unix.SOL_SOCKET, unix.SO_PROTOCOL); got != unix.IPPROTO_TCP {
 		t.Errorf("protocol %d, want plain TCP", got)
 	}
-	g, err := Open(Options{Address: "127.0.0.1:0", Count: 2, MPTCP: true})
+	g, err := Open(Options{Address: "127.0.0.1:0", Seats: seats(2), MPTCP: true})
 	if err != nil {
 		t.Skip("this kernel has no MPTCP: ", err)
 	}
@@ -222,14 +222,14 @@ func TestQueueOfWrongSocket(t *testing.T) {
 func TestNothingLeaks(t *testing.T) {
 	before := openDescriptors(t)
 	for range 10 {
-		g, err := Open(Options{Address: "127.0.0.1:0", Count: 8})
+		g, err := Open(Options{Address: "127.0.0.1:0", Seats: seats(8)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := g.Listen(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(Options{Address: g.Addr().String(), Count: 8}); err == nil {
+		if _, err := Open(Options{Address: g.Addr().String(), Seats: seats(8)}); err == nil {
 			t.Fatal("opened a port in use")
 		}
 		if err := g.Close(); err != nil {

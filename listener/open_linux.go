@@ -32,7 +32,7 @@ func open(o Options) (_ *Group, err error) {
 	if o.socket == nil {
 		o.socket = unix.Socket
 	}
-	g := &Group{addr: addr, share: o.Share}
+	g := &Group{options: o, addr: addr, order: new(order)}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -44,26 +44,33 @@ func open(o Options) (_ *Group, err error) {
 	if err := g.settleFamily(o); err != nil {
 		return nil, err
 	}
-	if !o.Share && addr.Port() != 0 {
+	for _, other := range o.Beside {
+		if other.addr == g.addr && other.options.only6(other.addr) == o.only6(g.addr) {
+			g.order = other.order
+		}
+	}
+	if !g.joins() && addr.Port() != 0 {
 		if err := probe(o, g.addr); err != nil {
 			return nil, err
 		}
 	}
-	for range max(o.Count, 1) {
-		fd, err := bound(o, g.addr, true)
-		if errors.Is(err, unix.EADDRINUSE) {
-			return nil, heldByOthers(err)
-		}
-		if err != nil {
+	seats := o.Seats
+	if len(seats) == 0 {
+		seats = []int{0}
+	}
+	for _, seat := range seats {
+		if err := g.add(seat); err != nil {
 			return nil, err
 		}
-		g.fds = append(g.fds, fd)
-		if g.addr, err = localAddr(fd); err != nil { // where port 0 was asked for, the others bind to the first one's
+		if g.addr, err = localAddr(g.fds[seat]); err != nil { // where port 0 was asked for, the others bind to the first one's
 			return nil, err
 		}
 	}
 	return g, nil
 }
+
+// joins says whether the address may be served by others already.
+func (g *Group) joins() bool { return g.options.Share || len(g.options.Beside) > 0 }
 
 // settleBacklog chooses the backlog in force: the kernel cuts a larger one to
 // net.core.somaxconn without a word.
@@ -72,9 +79,9 @@ func (g *Group) settleBacklog(asked int) error {
 	if err != nil {
 		return err
 	}
-	g.backlog = asked
+	g.backlog, g.notes.backlog = asked, ""
 	if asked > limit {
-		g.notes = append(g.notes, fmt.Sprintf("backlog %d cut to %d, the limit of net.core.somaxconn", asked, limit))
+		g.notes.backlog = fmt.Sprintf("backlog %d cut to %d, the limit of net.core.somaxconn", asked, limit)
 	}
 	if asked <= 0 || asked > limit {
 		g.backlog = limit
@@ -96,7 +103,7 @@ func (g *Group) settleFamily(o Options) error {
 		return fmt.Errorf("IPv6 socket: %w", err)
 	}
 	g.addr = netip.AddrPortFrom(netip.IPv4Unspecified(), g.addr.Port())
-	g.notes = append(g.notes, fmt.Sprintf("this machine has no IPv6: listening on %s only", g.addr))
+	g.notes.family = fmt.Sprintf("this machine has no IPv6: listening on %s only", g.addr)
 	return nil
 }
 
@@ -122,21 +129,31 @@ func heldByOthers(err error) error {
 	return fmt.Errorf("%w: held by another user's process (SO_REUSEPORT is shared only within one effective user), or by one that did not set SO_REUSEPORT", err)
 }
 
-// Listen makes the group live, socket by socket: a socket's number in the kernel
-// is the order of its listen(2). After an error, Close the group.
+// Listen makes the group live, socket by socket in the order of the seats: a socket's
+// number in the kernel is the order of its listen(2). In a live group it does so for the
+// sockets that Add brought. After an error, Close the group, or Remove those.
 func (g *Group) Listen() error {
-	// The group is live after this call.
-	err := g.listenFirst()
-	if errors.Is(err, unix.EADDRINUSE) {
-		return fmt.Errorf("listen %s: %w: another process began to serve there after Open", g.addr, err)
-	}
-	if err != nil {
-		return fmt.Errorf("listen %s: %w", g.addr, err)
-	}
-	for i, fd := range g.fds[1:] {
-		if err := unix.Listen(fd, g.backlog); err != nil {
-			return fmt.Errorf("listen %s, socket %d: %w", g.addr, i+1, err)
+	seats := g.Seats()
+	if !g.live {
+		// The group is live after this call.
+		err := g.listenFirst(seats[0])
+		if errors.Is(err, unix.EADDRINUSE) {
+			return fmt.Errorf("listen %s: %w: another process began to serve there after Open", g.addr, err)
 		}
+		if err != nil {
+			return fmt.Errorf("listen %s: %w", g.addr, err)
+		}
+		g.live = true
+		g.order.add(g, seats[0])
+	}
+	for _, seat := range seats {
+		if g.order.has(g, seat) {
+			continue
+		}
+		if err := unix.Listen(g.fds[seat], g.backlog); err != nil {
+			return fmt.Errorf("listen %s, seat %d: %w", g.addr, seat, err)
+		}
+		g.order.add(g, seat)
 	}
 	return nil
 }
@@ -145,10 +162,13 @@ func (g *Group) Listen() error {
 // probe and only one may win: so the first socket goes live without
 // SO_REUSEPORT, which the kernel refuses while anybody else listens there, and
 // has it back at once.
-func (g *Group) listenFirst() error {
-	fd := g.fds[0]
-	if g.share {
+func (g *Group) listenFirst(seat int) error {
+	fd := g.fds[seat]
+	if g.joins() {
 		return unix.Listen(fd, g.backlog)
+	}
+	if err := makeGroup(fd); err != nil {
+		return err
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0); err != nil {
 		return err
@@ -159,13 +179,32 @@ func (g *Group) listenFirst() error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
+// makeGroup makes a group of a socket before it listens. The kernel would do so at
+// listen(2), had that SO_REUSEPORT, and else when a second one listens; but one that
+// is alone so far may be given a program, too. The means is a program that chooses
+// nobody, taken off again; a kernel before 5.3 keeps it, and it changes nothing.
+func makeGroup(fd int) error {
+	const nobody = 1<<32 - 1 // a number that no socket has: the hash chooses
+	filter := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: nobody}
+	prog := unix.SockFprog{Len: 1, Filter: &filter}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &prog)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT) { // Multipath TCP, an old kernel
+		return nil
+	}
+	return err
+}
+
 // Stop ends listening for whoever holds the sockets, workers included: clients are
 // refused from now on, and what still waits in a queue is reset. Close alone does so
 // only where the descriptors are the last.
 func (g *Group) Stop() error {
 	var errs []error
-	for _, fd := range g.fds {
-		errs = append(errs, unix.Shutdown(fd, unix.SHUT_RD))
+	for _, seat := range g.Seats() {
+		errs = append(errs, unix.Shutdown(g.fds[seat], unix.SHUT_RD))
+		g.order.remove(g, seat)
 	}
 	return errors.Join(errs...)
 }
@@ -174,8 +213,9 @@ func (g *Group) Stop() error {
 // what waits in its queue is reset.
 func (g *Group) Close() error {
 	var errs []error
-	for _, fd := range g.fds {
-		errs = append(errs, unix.Close(fd))
+	for _, seat := range g.Seats() {
+		errs = append(errs, unix.Close(g.fds[seat]))
+		g.order.remove(g, seat)
 	}
 	g.fds = nil
 	return errors.Join(errs...)

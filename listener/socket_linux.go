@@ -29,10 +29,8 @@ func bound(o Options, addr netip.AddrPort, reusePort bool) (_ int, err error) {
 			unix.Close(fd)
 		}
 	}()
-	for _, opt := range options(o, addr, reusePort) {
-		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
-			return -1, fmt.Errorf("set %s: %w", opt.text, err)
-		}
+	if err := set(fd, options(o, addr, reusePort)); err != nil {
+		return -1, err
 	}
 	sa, err := sockaddr(addr)
 	if err != nil {
@@ -63,18 +61,32 @@ func options(o Options, addr netip.AddrPort, reusePort bool) []option {
 	}
 	if addr.Addr().Is6() {
 		// Said outright, because net.ipv6.bindv6only changes the default.
-		only := boolInt(o.IPv6Only || !addr.Addr().IsUnspecified())
-		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only, "IPV6_V6ONLY"})
+		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(o.only6(addr)), "IPV6_V6ONLY"})
 	}
-	if o.KeepAlive > 0 {
-		// Silent for d, then three probes d/3 apart: dead after 2d. The kernel counts in seconds.
-		set = append(set,
-			option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
-			option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepSeconds(o.KeepAlive), "TCP_KEEPIDLE"},
-			option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepSeconds(o.KeepAlive / 3), "TCP_KEEPINTVL"},
-			option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3, "TCP_KEEPCNT"})
+	return append(set, keepAlive(o.KeepAlive)...)
+}
+
+// keepAlive is silent for d, then three probes d/3 apart: dead after 2d. The kernel
+// counts in seconds.
+func keepAlive(d time.Duration) []option {
+	if d <= 0 {
+		return []option{{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0, "SO_KEEPALIVE"}}
 	}
-	return set
+	return []option{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepSeconds(d), "TCP_KEEPIDLE"},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepSeconds(d / 3), "TCP_KEEPINTVL"},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3, "TCP_KEEPCNT"},
+	}
+}
+
+func set(fd int, options []option) error {
+	for _, opt := range options {
+		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
+			return fmt.Errorf("set %s: %w", opt.text, err)
+		}
+	}
+	return nil
 }
 
 // keepSeconds rounds up and keeps within the kernel's bounds, 1 to 32767.

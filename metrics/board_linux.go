@@ -37,14 +37,47 @@ func fileSize(fd int) (int64, error) {
 }
 
 // mapShared also keeps fd from programs that this process starts: an inherited
-// descriptor would be passed on.
+// descriptor would be passed on. The mapping takes addresses, not memory, also
+// where the kernel promises no more memory than it has.
 func mapShared(fd, size int) ([]byte, error) {
 	unix.CloseOnExec(fd)
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("mmap %d bytes: %w", size, err)
 	}
 	return mem, nil
+}
+
+// nextData returns the first run of pages at or behind an offset that exist,
+// swapped out or not, which a read through the mapping would make. The offset
+// that lseek moves is used by nobody. No data: start is size. A kernel that does
+// not tell makes the rest data.
+func nextData(fd int, at, size uintptr) (start, end uintptr) {
+	from, err := unix.Seek(fd, int64(at), unix.SEEK_DATA)
+	if err == unix.ENXIO {
+		return size, size
+	}
+	if err != nil {
+		return at, size
+	}
+	to, err := unix.Seek(fd, from, unix.SEEK_HOLE)
+	if err != nil || to <= from { // it has become a hole since
+		to = from + pageUnit
+	}
+	return uintptr(from), min(uintptr(to), size)
+}
+
+// dropPages gives pages back to the kernel: they read as zero from then on.
+func dropPages(fd int, at, size uintptr) error {
+	const flags = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	return unix.Fallocate(fd, flags, int64(at), int64(size))
+}
+
+// monotonic reads the clock that acceptors read, too.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return ts.Nano()
 }
 
 func unmap(mem []byte) error {

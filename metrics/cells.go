@@ -1,17 +1,15 @@
 package metrics
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // The cells: what an acceptor writes and everybody else reads. Each type below
 // lies in shared memory as it stands, so it holds only 8-byte atomics, and new
-// fields are appended (see layoutVersion).
+// fields come out of the padding (see layoutVersion).
 //
-// Rule: a block has one writer, the acceptor it belongs to. Figures that span
-// acceptors (a backend's sessions, max_sessions) are sums over the blocks, so
-// there is nothing to repair when a writer dies but its own block (GiveBack).
+// Rule: a block has one writer, the acceptor of its seat. Figures that span
+// acceptors (max_sessions, a target's totals) are sums over the blocks, so there
+// is nothing to repair when a writer dies but its own block, and its part of Held
+// (GiveBack).
 //
 // On every listener of every acceptor, between two turns of its loop:
 //
@@ -23,48 +21,71 @@ type (
 	Gauge   = atomic.Int64
 )
 
+// Places for words: more than there are (words.go), so that a new word is no new
+// layout. A place without a word is zero.
+const (
+	maxReasons       = 24
+	maxAcceptErrors  = 10
+	maxRejects       = 8
+	maxConnectErrors = 12
+	maxPaths         = 4
+	maxWaitEnds      = 4
+)
+
+// More words than places do not compile.
+var (
+	_ [maxReasons - NumReasons]struct{}
+	_ [maxAcceptErrors - NumAcceptErrors]struct{}
+	_ [maxRejects - NumRejects]struct{}
+	_ [maxConnectErrors - NumConnectErrors]struct{}
+	_ [maxPaths - NumPaths]struct{}
+	_ [maxWaitEnds - NumWaitEnds]struct{}
+)
+
 // ListenerCells are one acceptor's figures on one listener.
 type ListenerCells struct {
 	Accepted     Counter                  // connections returned by accept4
 	Active       Gauge                    // sessions held here: accepted or taken, and not yet closed
+	Opened       Gauge                    // the sum of when these began: CLOCK_MONOTONIC, nanoseconds; moves with Active, may wrap around
 	HalfClosed   Gauge                    // of these, sessions with one half done
-	AcceptErrors [NumAcceptErrors]Counter // failed accept4 calls
-	Rejected     [NumRejects]Counter      // closed before they became sessions
-	Closed       [NumReasons]Counter      // sessions ended, by reason
-	Received     [NumPaths]Counter        // bytes from clients, counted when written to the backend
-	Sent         [NumPaths]Counter        // bytes to clients
+	AcceptErrors [maxAcceptErrors]Counter // failed accept4 calls
+	Rejected     [maxRejects]Counter      // closed before they became sessions
+	Closed       [maxReasons]Counter      // sessions ended, by reason
+	Received     [maxPaths]Counter        // bytes from clients, counted when written to the backend
+	Sent         [maxPaths]Counter        // bytes to clients
 	HandedOff    Counter                  // accepted here, passed to another acceptor
 	Taken        Counter                  // passed here by another acceptor
 	Rescued      Counter                  // accepted here from a hung acceptor's socket
-	Duration     DurationHistogram        // accept to last close
+	Duration     DurationHistogram        // accept to last close; as many as Closed
 	Wait         LatencyHistogram         // time spent in the accept queue
 	Waiting      Gauge                    // of the sessions held here, those that wait for a backend
-	Waited       [NumWaitEnds]Counter     // sessions that had to, by how that ended
-	_            [7]uint64                // to a whole number of cache lines; new fields come out of here
+	Waited       [maxWaitEnds]Counter     // sessions that had to, by how that ended
+	_            [4]uint64                // to a whole number of cache lines; new fields come out of here
 }
 
-// BackendCells are one acceptor's figures on one backend of one pool.
-type BackendCells struct {
+// TargetCells are one acceptor's figures on one target.
+type TargetCells struct {
 	Active   Gauge                     // sessions that hold it: picked, connecting or connected, not yet closed
 	Attempts Counter                   // connect(2) started
-	Errors   [NumConnectErrors]Counter // and failed
+	Errors   [maxConnectErrors]Counter // and failed
 	Sessions Counter                   // and established
-	Received Counter                   // bytes from the backend
-	Sent     Counter                   // bytes to the backend
+	Received Counter                   // bytes from the target
+	Sent     Counter                   // bytes to the target
 	Connect  LatencyHistogram          // of the established ones, SYN to established
-	_        [4]uint64
+	_        [6]uint64
 }
 
 // PoolCells are one acceptor's figures on one pool.
 type PoolCells struct {
-	Retries   Counter // dials repeated on another backend
+	Retries   Counter // dials repeated on another target
 	NoBackend Counter // sessions that found none to pick
 	_         [6]uint64
 }
 
-// AcceptorCells are one acceptor's figures on itself.
+// AcceptorCells are one acceptor's figures on itself, and below them, on a cache
+// line of their own, the control plane's on the acceptor.
 type AcceptorCells struct {
-	Heartbeat     Gauge   // CLOCK_MONOTONIC, nanoseconds, at the start of its last turn
+	Heartbeat     Gauge   // CLOCK_MONOTONIC, nanoseconds, at the end of its last turn
 	Sessions      Gauge   // over all listeners
 	Turns         Counter // of its loop
 	Accepting     Gauge   // 1 while it takes new connections
@@ -77,45 +98,12 @@ type AcceptorCells struct {
 	PID           Gauge   // the process it runs in
 	CPU           Gauge   // the CPU it is pinned to plus one; 0 = any
 	Batched       Gauge   // 1 while the kernel schedules it in batches
-	_             [3]uint64
-}
+	Parked        Gauge   // 1 while it waits in epoll for as long as it takes
+	Generation    Gauge   // of the Plan it runs; 0 = none yet
+	Paused        Gauge   // 1 while it accepts nothing for lack of descriptors or memory
+	_             [8]uint64
 
-// DurationBuckets are the upper bounds of DurationHistogram, in seconds: a probe
-// to a day.
-var DurationBuckets = [11]float64{.001, .01, .1, 1, 10, 60, 300, 1800, 3600, 21600, 86400}
-
-// DurationHistogram counts session lengths.
-type DurationHistogram struct {
-	Buckets [len(DurationBuckets) + 1]Counter // not cumulative; the last is +Inf
-	Nanos   Counter                           // sum
-}
-
-// Observe adds one duration.
-func (h *DurationHistogram) Observe(d time.Duration) {
-	observe(h.Buckets[:], DurationBuckets[:], &h.Nanos, d)
-}
-
-// LatencyBuckets are the upper bounds of LatencyHistogram, in seconds: loopback
-// to a lost SYN sent thrice.
-var LatencyBuckets = [15]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
-
-// LatencyHistogram counts waits: a connect, a stay in the accept queue.
-type LatencyHistogram struct {
-	Buckets [len(LatencyBuckets) + 1]Counter // not cumulative; the last is +Inf
-	Nanos   Counter                          // sum
-}
-
-// Observe adds one latency.
-func (h *LatencyHistogram) Observe(d time.Duration) {
-	observe(h.Buckets[:], LatencyBuckets[:], &h.Nanos, d)
-}
-
-func observe(buckets []Counter, bounds []float64, sum *Counter, d time.Duration) {
-	s := d.Seconds()
-	i := 0
-	for i < len(bounds) && s > bounds[i] {
-		i++
-	}
-	buckets[i].Add(1)
-	sum.Add(uint64(max(d, 0)))
+	Hung  Gauge   // 1 while it does not turn although it was given something
+	Hangs Counter // times that was so
+	_     [6]uint64
 }

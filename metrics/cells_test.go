@@ -9,9 +9,11 @@ import (
 	"unsafe"
 )
 
+const cacheLine = 64
+
 var cellTypes = []reflect.Type{
 	reflect.TypeFor[ListenerCells](),
-	reflect.TypeFor[BackendCells](),
+	reflect.TypeFor[TargetCells](),
 	reflect.TypeFor[PoolCells](),
 	reflect.TypeFor[AcceptorCells](),
 }
@@ -44,12 +46,14 @@ func onlyWords(t *testing.T, name string, typ reflect.Type) {
 }
 
 // TestLayout fails when a process of the last release would misread the board.
-// A field that came out of padding needs only -update; everything else, a longer
-// enum too, a new layoutVersion as well.
+// A field that came out of padding and a new word need only -update; everything
+// else a new layoutVersion as well.
 func TestLayout(t *testing.T) {
 	var out strings.Builder
 	fmt.Fprintf(&out, "layout %d\n", layoutVersion)
-	for _, typ := range append([]reflect.Type{reflect.TypeFor[header](), reflect.TypeFor[record]()}, cellTypes...) {
+	fmt.Fprintf(&out, "\nheld %d\nweights %d\nstripes %d x %d\nacceptor %d\nlisteners %d x %d\npools %d x %d\ntargets %d x %d\nboard %d\n",
+		heldAt, weightsAt, stripesAt, stripes, acceptorAt, listenersAt, MaxListeners, poolsAt, MaxPools, targetsAt, MaxTargets, boardSize)
+	for _, typ := range append([]reflect.Type{reflect.TypeFor[header]()}, cellTypes...) {
 		fmt.Fprintf(&out, "\n%s %d\n", typ.Name(), typ.Size())
 		for f := range typ.Fields() {
 			fmt.Fprintf(&out, "%6d %4d %s\n", f.Offset, f.Type.Size(), f.Name)
@@ -114,10 +118,7 @@ func TestObserve(t *testing.T) {
 
 func TestCellWritesDoNotAllocate(t *testing.T) {
 	b := newBoard(t)
-	l, err := b.Listener("web", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := b.Listener(0, webID)
 	allocs := testing.AllocsPerRun(100, func() {
 		l.Accepted.Add(1)
 		l.Active.Add(1)
@@ -133,20 +134,14 @@ func TestCellWritesDoNotAllocate(t *testing.T) {
 
 // What one count costs an acceptor.
 func BenchmarkCounterAdd(b *testing.B) {
-	l, err := newBoard(b).Listener("web", 0)
-	if err != nil {
-		b.Fatal(err)
-	}
+	l := newBoard(b).Listener(0, webID)
 	for b.Loop() {
 		l.Accepted.Add(1)
 	}
 }
 
 func BenchmarkObserve(b *testing.B) {
-	l, err := newBoard(b).Listener("web", 0)
-	if err != nil {
-		b.Fatal(err)
-	}
+	l := newBoard(b).Listener(0, webID)
 	for b.Loop() {
 		l.Duration.Observe(3 * time.Second)
 	}
@@ -155,19 +150,17 @@ func BenchmarkObserve(b *testing.B) {
 func TestCellsAreAligned(t *testing.T) {
 	b := newBoard(t)
 	for i := range 3 {
-		name := strings.Repeat("n", 40*i)
-		l, err := b.Listener(name, i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := b.Acceptor(i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range []unsafe.Pointer{unsafe.Pointer(l), unsafe.Pointer(a)} {
+		id := NewID(uint32(i), 1)
+		for _, p := range []unsafe.Pointer{
+			unsafe.Pointer(b.Listener(i, id)), unsafe.Pointer(b.Pool(i, id)), unsafe.Pointer(b.Target(i, id)), unsafe.Pointer(b.Acceptor(i)),
+		} {
 			if uintptr(p)%cacheLine != 0 {
 				t.Errorf("cells at %p do not start on a cache line", p)
 			}
 		}
+	}
+	// What the control plane writes is on another line than what the acceptor writes.
+	if at := unsafe.Offsetof(AcceptorCells{}.Hung); at%cacheLine != 0 {
+		t.Errorf("Hung is %d bytes into a cache line", at%cacheLine)
 	}
 }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -26,9 +27,12 @@ var (
 
 	acceptorInfo          = gauge("acceptor_info", "The CPU an acceptor is pinned to, or any; constant 1.", "acceptor", "worker", "cpu")
 	acceptorAccepting     = gauge("acceptor_accepting", "1 while it takes new connections.", "acceptor", "worker")
-	acceptorHung          = gauge("acceptor_hung", "1 while it does not turn; a sibling then accepts what waits for it.", "acceptor", "worker")
+	acceptorHung          = gauge("acceptor_hung", "1 while it does not turn although something waits for it; a sibling then accepts that.", "acceptor", "worker")
 	acceptorHangs         = counter("acceptor_hangs_total", "Times it was found not to turn.", "acceptor", "worker")
 	acceptorTurns         = counter("acceptor_turns_total", "Turns of its event loop.", "acceptor", "worker")
+	acceptorGeneration    = gauge("acceptor_generation", "Number of the plan it runs; behind config_generation while it has not turned since a change.", "acceptor", "worker")
+	acceptorParked        = gauge("acceptor_parked", "1 while it has nothing to do and waits for as long as it takes.", "acceptor", "worker")
+	acceptorLeaving       = gauge("acceptor_leaving", "1 while it finishes its sessions to end.", "acceptor", "worker")
 	acceptorBatched       = gauge("acceptor_batched", "1 while the kernel schedules it in batches (SCHED_BATCH), as it does a busy one.", "acceptor", "worker")
 	acceptorBackoffs      = counter("acceptor_accept_backoffs_total", "Times accepting paused for lack of descriptors or memory.", "acceptor", "worker")
 	acceptorPipes         = gauge("acceptor_pipes", "Pipes for splice(2) that exist.", "acceptor", "worker")
@@ -38,6 +42,7 @@ var (
 
 	listenerSteering    = gauge("listener_steering_info", "Steering asked for, steering in force, and why they differ; constant 1.", "listener", "requested", "effective", "reason")
 	listenerMaxSessions = gauge("listener_max_sessions", "Configured limit, 0 = none.", "listener")
+	listenerLeaving     = gauge("listener_leaving", "1 while it is no longer configured and its sessions finish.", "listener")
 	listenerRejected    = counter("listener_rejected_connections_total", "Connections closed before they became sessions.", "listener", "reason")
 	listenerClosed      = counter("listener_closed_connections_total", "Sessions ended, by their one reason.", "listener", "reason")
 	listenerHalfClosed  = gauge("listener_half_closed_connections", "Sessions with one direction done and the other open.", "listener")
@@ -51,13 +56,14 @@ var (
 	// scrapes. No sample while nothing was accepted, for 0 would say "even".
 	listenerChiSquare = gauge("listener_accept_chi_square_ratio", "Chi-square per degree of freedom of the last minute's accepts over acceptors: 1 is what a fair hash gives, more is skew, less is evener.", "listener")
 
-	backendLabels = []string{"pool", "backend"}
+	backendLabels = []string{"pool", "backend", "address"}
 
-	backendWeight        = gauge("backend_weight", "Configured weight.", backendLabels...)
+	backendWeight        = gauge("backend_weight", "Configured weight.", "pool", "backend")
+	backendAddresses     = gauge("backend_addresses", "Addresses its name stands for, 0 = it does not resolve.", "pool", "backend")
 	backendAttempts      = counter("backend_connect_attempts_total", "Connections tried.", backendLabels...)
-	backendConnectErrors = counter("backend_connect_errors_total", "Connections that did not come about.", "pool", "backend", "reason")
+	backendConnectErrors = counter("backend_connect_errors_total", "Connections that did not come about.", "pool", "backend", "address", "reason")
 	backendConnect       = histogram("backend_connect_duration_seconds", "Time to establish a connection.", backendLabels...)
-	backendActive        = gauge("backend_active_connections", "Sessions that hold this backend, connecting ones included.", backendLabels...)
+	backendActive        = gauge("backend_active_connections", "Sessions that hold this address, connecting ones included.", backendLabels...)
 	backendConnections   = counter("backend_connections_total", "Connections established.", backendLabels...)
 	backendReceived      = counter("backend_received_bytes_total", "Bytes from the backend.", backendLabels...)
 	backendSent          = counter("backend_sent_bytes_total", "Bytes to the backend.", backendLabels...)
@@ -68,9 +74,14 @@ var (
 	instanceInfo       = gauge("instance_info", "The name of this instance and the mode of its acceptors; constant 1.", "name", "mode")
 	configInfo         = gauge("config_info", "The configuration in force; constant 1.", "path", "sha256")
 	configGeneration   = gauge("config_generation", "Number of the plan in force; grows with each change.")
+	configReloaded     = gauge("config_last_reload_successful", "1 if the last reload succeeded, or none was tried.")
+	configReloadTime   = gauge("config_last_reload_success_timestamp_seconds", "When the configuration in force was put there, since the epoch.")
+	configReloads      = counter("config_reloads_total", "Reloads, by how they ended: success, refused (it is wrong) or failed (it could not be put in force).", "result")
 	serviceMaxSessions = gauge("max_sessions", "Configured limit over all listeners, 0 = none.")
 	serviceReady       = gauge("ready", "1 while new connections are welcome.")
 	serviceDraining    = gauge("draining", "1 while the service finishes its sessions to leave.")
+	logDropped         = counter("log_dropped_total", "Lines that the log lost because its reader does not keep up.")
+	adminShed          = counter("admin_shed_connections_total", "Connections to the admin endpoint closed because there were too many.")
 
 	workersInState   = gauge("workers", "Processes that host acceptors.", "state")
 	workerRestarts   = counter("worker_restarts_total", "Times a worker was started again after it ended by itself.", "worker")
@@ -147,6 +158,7 @@ func (out sink) listener(l ListenerStats) {
 	st := l.Steering
 	out.value(listenerSteering, 1, l.Name, st.Requested, st.Effective, st.Reason)
 	out.value(listenerMaxSessions, float64(l.MaxSessions), l.Name)
+	out.flag(listenerLeaving, l.Leaving, l.Name)
 	out.counts(listenerRejected, l.Rejected, l.Name)
 	out.counts(listenerClosed, l.Closed, l.Name)
 	out.value(listenerHalfClosed, float64(l.HalfClosed), l.Name)
@@ -171,6 +183,9 @@ func (out sink) acceptor(a AcceptorStats) {
 	out.flag(acceptorHung, a.Hung, labels...)
 	out.value(acceptorHangs, float64(a.Hangs), labels...)
 	out.value(acceptorTurns, float64(a.Turns), labels...)
+	out.value(acceptorGeneration, float64(a.Generation), labels...)
+	out.flag(acceptorParked, a.Parked, labels...)
+	out.flag(acceptorLeaving, a.Leaving, labels...)
 	out.flag(acceptorBatched, a.Batched, labels...)
 	out.value(acceptorBackoffs, float64(a.Backoffs), labels...)
 	out.value(acceptorPipes, float64(a.PipesOpen), labels...)
@@ -181,13 +196,17 @@ func (out sink) acceptor(a AcceptorStats) {
 
 func (out sink) backend(pool string, b BackendStats) {
 	out.value(backendWeight, float64(b.Weight), pool, b.Name)
-	out.value(backendAttempts, float64(b.Attempts), pool, b.Name)
-	out.counts(backendConnectErrors, b.ConnectErrors, pool, b.Name)
-	out.histogram(backendConnect, b.Connect, pool, b.Name)
-	out.value(backendActive, float64(b.Active), pool, b.Name)
-	out.value(backendConnections, float64(b.Sessions), pool, b.Name)
-	out.value(backendReceived, float64(b.Received), pool, b.Name)
-	out.value(backendSent, float64(b.Sent), pool, b.Name)
+	out.value(backendAddresses, float64(len(b.Targets)), pool, b.Name)
+	for _, t := range b.Targets {
+		labels := []string{pool, b.Name, t.Address}
+		out.value(backendAttempts, float64(t.Attempts), labels...)
+		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
+		out.histogram(backendConnect, t.Connect, labels...)
+		out.value(backendActive, float64(t.Active), labels...)
+		out.value(backendConnections, float64(t.Sessions), labels...)
+		out.value(backendReceived, float64(t.Received), labels...)
+		out.value(backendSent, float64(t.Sent), labels...)
+	}
 }
 
 func (out sink) service(s Service) {
@@ -195,10 +214,18 @@ func (out sink) service(s Service) {
 	out.value(instanceInfo, 1, utf8(s.Name), s.Mode)
 	out.value(configInfo, 1, utf8(s.Config.Path), s.Config.SHA256)
 	out.value(configGeneration, float64(s.Config.Generation))
+	reload := s.Config.Reload
+	out.flag(configReloaded, reload.Succeeded)
+	out.value(configReloadTime, unixSeconds(reload.LastSuccess))
+	out.counts(configReloads, reload.Results)
 	out.value(serviceMaxSessions, float64(s.MaxSessions))
 	out.flag(serviceReady, s.Ready)
 	out.flag(serviceDraining, s.Draining)
+	out.value(logDropped, float64(s.LinesLost))
+	out.value(adminShed, float64(s.AdminShed))
 }
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
 // utf8 makes a label value of what came from the command line or the environment.
 func utf8(s string) string { return strings.ToValidUTF8(s, "?") }
@@ -215,7 +242,7 @@ func (out sink) workers(ws []Worker) {
 		out.value(workerCPU, w.CPUSeconds, number)
 		out.value(workerResident, float64(w.ResidentBytes), number)
 		out.value(workerFDs, float64(w.OpenFDs), number)
-		out.value(workerStarted, float64(w.Started.UnixMilli())/1e3, number)
+		out.value(workerStarted, unixSeconds(w.Started), number)
 		if w.PSSBytes != 0 {
 			out.value(workerPSS, float64(w.PSSBytes), number)
 		}
@@ -223,61 +250,4 @@ func (out sink) workers(ws []Worker) {
 	for _, state := range workerStates {
 		out.value(workersInState, float64(inState[state]), string(state))
 	}
-}
-
-// family is a counter or a gauge; a histogram needs no more than its desc.
-type family struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-}
-
-// catalog is every family there is.
-var catalog []*prometheus.Desc
-
-func counter(name, help string, labels ...string) family {
-	return family{newDesc(name, help, labels), prometheus.CounterValue}
-}
-
-func gauge(name, help string, labels ...string) family {
-	return family{newDesc(name, help, labels), prometheus.GaugeValue}
-}
-
-func histogram(name, help string, labels ...string) *prometheus.Desc {
-	return newDesc(name, help, labels)
-}
-
-func newDesc(name, help string, labels []string) *prometheus.Desc {
-	d := prometheus.NewDesc("sluice_"+name, help, labels, nil)
-	catalog = append(catalog, d)
-	return d
-}
-
-// sink takes the samples of one scrape.
-type sink chan<- prometheus.Metric
-
-func (out sink) value(f family, v float64, labels ...string) {
-	out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, labels...)
-}
-
-func (out sink) flag(f family, on bool, labels ...string) {
-	v := 0.0
-	if on {
-		v = 1
-	}
-	out.value(f, v, labels...)
-}
-
-// counts adds the word of each count as the last label.
-func (out sink) counts(f family, counts Counts, labels ...string) {
-	for word, n := range counts {
-		out.value(f, float64(n), append(labels[:len(labels):len(labels)], word)...)
-	}
-}
-
-func (out sink) histogram(d *prometheus.Desc, h Histogram, labels ...string) {
-	buckets := make(map[float64]uint64, len(h.Buckets))
-	for _, b := range h.Buckets {
-		buckets[b.LE] = b.Count
-	}
-	out <- prometheus.MustNewConstHistogram(d, h.Count, h.Sum, buckets, labels...)
 }

@@ -4,19 +4,14 @@ package metrics
 // present from the start.
 type Counts map[string]uint64
 
-func newCounts(names []string) Counts {
+// newCounts takes the cells, which are in the order of the names. Those behind the
+// last name are spare.
+func newCounts(names []string, cells []Counter) Counts {
 	c := make(Counts, len(names))
-	for _, n := range names {
-		c[n] = 0
+	for i, n := range names {
+		c[n] = cells[i].Load()
 	}
 	return c
-}
-
-// add adds the cells, which are in the order of the names.
-func (c Counts) add(names []string, cells []Counter) {
-	for i, n := range names {
-		c[n] += cells[i].Load()
-	}
 }
 
 // Histogram is a histogram of seconds as Prometheus means it.
@@ -32,21 +27,13 @@ type Bucket struct {
 	Count uint64  `json:"count"`
 }
 
-func newHistogram(bounds []float64) Histogram {
-	h := Histogram{Buckets: make([]Bucket, len(bounds))}
+// newHistogram takes the cells of a histogram with these bounds.
+func newHistogram(bounds []float64, cells []Counter, nanos *Counter) Histogram {
+	h := Histogram{Buckets: make([]Bucket, len(bounds)), Sum: float64(nanos.Load()) / 1e9}
 	for i, le := range bounds {
-		h.Buckets[i].LE = le
+		h.Count += cells[i].Load()
+		h.Buckets[i] = Bucket{le, h.Count}
 	}
+	h.Count += cells[len(bounds)].Load()
 	return h
-}
-
-// add adds the cells of a histogram with the same bounds.
-func (h *Histogram) add(cells []Counter, nanos *Counter) {
-	var upTo uint64
-	for i := range h.Buckets {
-		upTo += cells[i].Load()
-		h.Buckets[i].Count += upTo
-	}
-	h.Count += upTo + cells[len(h.Buckets)].Load()
-	h.Sum += float64(nanos.Load()) / 1e9
 }

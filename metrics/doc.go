@@ -1,23 +1,34 @@
 // Package metrics holds every figure of a service: where it is written, how it
 // is read, and under which name it is shown.
 //
-//	acceptor 0 ──► its cells ┐
-//	acceptor 1 ──► its cells ├ BOARD: one memfd, mapped by every process of the service
-//	acceptor 2 ──► its cells ┘   │
-//	                             ├──► Window (accepts of the last minute) ─┐
-//	control plane ──► Topology   │                                         │
-//	(names, states, queues) ─────┴──► TakeSnapshot ◄───────────────────────┘
-//	                                       │
-//	                                       ▼
-//	                                   Snapshot ──► Collector: /metrics
-//	                                            └─► JSON: /status.json, the page, top
+//	acceptor 0 ──► its stripe ┐
+//	acceptor 1 ──► its stripe ├ BOARD: one memfd, mapped by every process of the service
+//	acceptor 2 ──► its stripe ┘   │
+//	                              ├──► Window (accepts of the last minute) ─┐
+//	control plane ──► Topology    │                                         │
+//	(names, IDs, states, queues) ─┴──► TakeSnapshot ◄───────────────────────┘
+//	                                        │
+//	                                        ▼
+//	                                    Snapshot ──► Collector: /metrics
+//	                                             └─► JSON: /status.json
 //
 // Writing is an atomic add on a cache line of the acceptor's own: no lock, no
-// lookup, no allocation (2.3 of the design: a cell keeps its place for life, so
-// counters never go backwards through a reload, a crash or a hand-over). Reading
-// takes no lock that a writer could hold: a stopped worker delays nobody.
+// lookup, no allocation. Reading takes no lock that a writer could hold: a stopped
+// worker delays nobody.
 //
-// The control plane's process makes the board, gives every series its cells and
-// cleans up after a dead acceptor (GiveBack). Workers map the board by its
-// descriptor (OpenBoard) and only find what is there.
+// Where a cell lies is arithmetic (layout.go, 2026-11): nothing on the board says
+// where anything is, so no worker can lead the control plane astray, and what was
+// never touched costs nothing. Before, the board was a log of named records: it
+// only grew, and each snapshot read all of it.
+//
+// The life of figures (2.3 and 2.14 of the design):
+//
+//	an ID     OpenListener, OpenPool, OpenTarget ─► counted by every seat ─► no longer in the Topology: not shown
+//	                        ▲                                                             │
+//	                        └────────────── its index again, another generation ◄─────────┘
+//	a seat    its acceptor writes ─► its process died: GiveBack ─► the next one writes on
+//	                              └► it leaves for good: Retire ─► its counters stay in the totals
+//
+// The control plane's process makes the board and calls all of these. Workers map
+// it by its descriptor (OpenBoard) and write the cells of their seat.
 package metrics

@@ -1,46 +1,88 @@
 package metrics
 
+import "time"
+
 // GiveBack cleans up after an acceptor whose process has ended, and must be
-// called before another takes its number: what it held (its gauges) becomes zero,
-// and its running sessions are counted as closed by worker_died, their waits for a
-// backend as closed. It returns how many sessions those were, by listener, without
-// the listeners that lost none.
+// called before another takes its seat: what it held (its gauges) becomes zero,
+// its targets are held by so many fewer, and its running sessions are counted as
+// closed by worker_died, their waits for a backend as closed. It returns how many
+// sessions those were, by listener, without the listeners that lost none.
 //
 // What it lost is what it was given and has not accounted for, rather than its
 // gauge: a process can die between counting a connection and raising the gauge.
-func (b *Board) GiveBack(acceptor int) map[string]uint64 {
-	lost := map[string]uint64{}
-	for s, c := range b.Listeners() {
-		if s.Acceptor != acceptor {
-			continue
-		}
-		given := c.Accepted.Load() + c.Taken.Load()
-		done := c.HandedOff.Load() + total(c.Closed[:]) + total(c.Rejected[:])
-		if given > done {
-			c.Closed[ReasonWorkerDied].Add(given - done)
-			lost[s.Name] = given - done
-		}
-		c.Active.Store(0)
-		c.HalfClosed.Store(0)
-		c.Waited[WaitClosed].Add(uint64(c.Waiting.Swap(0)))
-	}
-	for s, c := range b.Backends() {
-		if s.Acceptor == acceptor {
-			c.Active.Store(0)
+func (b *Board) GiveBack(seat int) (lost map[ID]uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.giveBackLocked(seat)
+}
+
+func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
+	b.Acceptor(seat) // panics if there is no such seat
+	lost := map[ID]uint64{}
+	v := b.view(seat)
+	for i := range b.used.listeners {
+		if c := cellsOf[ListenerCells](v, listenerTable, i); c != nil {
+			if n := c.giveBack(time.Duration(monotonic()), time.Duration(b.header().born)); n != 0 {
+				lost[b.listenerLocked(i)] = n
+			}
 		}
 	}
-	for s, c := range b.Acceptors() {
-		if s.Acceptor != acceptor {
-			continue
+	for i := range b.used.targets {
+		if c := cellsOf[TargetCells](v, targetTable, i); c != nil {
+			if held := c.Active.Swap(0); held != 0 {
+				b.Held()[i].Add(-held)
+			}
 		}
+	}
+	if c := cellsOf[AcceptorCells](v, acceptorTable, 0); c != nil {
 		for _, g := range []*Gauge{
-			&c.Heartbeat, &c.Sessions, &c.Accepting, &c.PipesOpen, &c.PipesInUse,
-			&c.SpillBytes, &c.ThreadID, &c.PID, &c.CPU, &c.Batched,
+			&c.Heartbeat, &c.Sessions, &c.Accepting, &c.PipesOpen, &c.PipesInUse, &c.SpillBytes,
+			&c.ThreadID, &c.PID, &c.CPU, &c.Batched, &c.Parked, &c.Generation, &c.Paused, &c.Hung,
 		} {
 			g.Store(0)
 		}
 	}
 	return lost
+}
+
+// listenerLocked is the ID that was opened with an index. A successor does not
+// know the generations of its predecessor's.
+func (b *Board) listenerLocked(index uint32) ID {
+	if int(index) < len(b.listeners) {
+		return b.listeners[index]
+	}
+	return NewID(uint32(index), 0)
+}
+
+// giveBack returns how many sessions were lost.
+func (c *ListenerCells) giveBack(now, born time.Duration) uint64 {
+	given := c.Accepted.Load() + c.Taken.Load()
+	done := c.HandedOff.Load() + total(c.Closed[:]) + total(c.Rejected[:])
+	active, opened := c.Active.Swap(0), c.Opened.Swap(0)
+	c.HalfClosed.Store(0)
+	c.Waited[WaitClosed].Add(uint64(c.Waiting.Swap(0)))
+	if given <= done {
+		return 0
+	}
+	lost := given - done
+	c.Closed[ReasonWorkerDied].Add(lost)
+	c.Duration.observe(lost, meanAge(active, opened, now, born))
+	return lost
+}
+
+// meanAge is how long sessions lasted that ended together, from when they began on
+// the whole: each one's length went with its process, but their sum is exact, and
+// so is the mean of the histogram. 0 = not known: Opened is not kept, or, for the
+// process was killed between two stores, gives more than the board's age.
+func meanAge(active, opened int64, now, born time.Duration) time.Duration {
+	if active <= 0 || opened == 0 {
+		return 0
+	}
+	mean := time.Duration((active*int64(now) - opened) / active)
+	if mean < 0 || mean > now-born {
+		return 0
+	}
+	return mean
 }
 
 func total(cells []Counter) uint64 {

@@ -10,7 +10,6 @@ type Topology struct {
 	Listeners []Listener
 	Pools     []Pool
 	Acceptors []Acceptor
-	Health    map[int]Health // by acceptor; one that is not in it is well
 	Workers   []Worker
 	Netns     *Netns // nil = could not be read
 }
@@ -24,7 +23,9 @@ type Service struct {
 	Started     time.Time `json:"started"`
 	Ready       bool      `json:"ready"`
 	Draining    bool      `json:"draining"`
-	MaxSessions int       `json:"max_sessions"` // over all listeners; 0 = no limit
+	LinesLost   uint64    `json:"log_lines_lost"` // by a log whose reader does not keep up
+	AdminShed   uint64    `json:"admin_shed"`     // connections to the admin endpoint closed because there were too many
+	MaxSessions int       `json:"max_sessions"`   // over all listeners; 0 = no limit
 	Config      Config    `json:"config"`
 }
 
@@ -33,15 +34,26 @@ type Config struct {
 	Path       string `json:"path"`       // "" = from the command line
 	SHA256     string `json:"sha256"`     // its first 12 hex digits
 	Generation uint64 `json:"generation"` // of the Plan
+	Reload     Reload `json:"reload"`
+}
+
+// Reload is how the reloads of the configuration ended.
+type Reload struct {
+	Succeeded   bool              `json:"succeeded"`    // the last one; true before the first
+	LastSuccess time.Time         `json:"last_success"` // the start counts as one
+	Results     map[string]uint64 `json:"results"`      // by result (ReloadSuccess...); a Snapshot has all
 }
 
 // Listener is a configured listener.
 type Listener struct {
+	ID          ID            `json:"id"`
+	Earlier     []ID          `json:"-"` // of the same name, replaced or taken out: sessions of them may still run, and they count here
 	Name        string        `json:"name"`
 	Bind        string        `json:"bind"`    // as configured
 	Address     string        `json:"address"` // as bound, with the port the kernel chose
 	Pool        string        `json:"pool"`
 	MaxSessions int           `json:"max_sessions"` // 0 = no limit
+	Leaving     bool          `json:"leaving"`      // no longer configured; its sessions may finish
 	Steering    Steering      `json:"steering"`
 	Queues      map[int]Queue `json:"-"` // by acceptor; one that could not be read is left out
 }
@@ -62,6 +74,7 @@ type Queue struct {
 
 // Pool is a configured pool.
 type Pool struct {
+	ID       ID
 	Name     string
 	Pick     string
 	Backends []Backend
@@ -69,22 +82,23 @@ type Pool struct {
 
 // Backend is a configured backend.
 type Backend struct {
-	Name      string   `json:"name"`
-	Weight    int      `json:"weight"`
-	Backup    bool     `json:"backup"`
-	Addresses []string `json:"addresses"` // what the name resolved to; empty = nothing (yet)
+	Name    string
+	Weight  int
+	Backup  bool
+	Targets []Target // the addresses of its name; empty = it does not resolve (yet)
+}
+
+// Target is one address of a backend.
+type Target struct {
+	ID      ID     `json:"id"`
+	Address string `json:"address"` // no two of a backend have the same
 }
 
 // Acceptor says where an acceptor runs.
 type Acceptor struct {
-	Number int `json:"acceptor"`
-	Worker int `json:"worker"` // 0 in goroutine mode
-}
-
-// Health is the control plane's verdict on an acceptor.
-type Health struct {
-	Hung  bool   `json:"hung"`  // it does not turn; a sibling serves what waits for it
-	Hangs uint64 `json:"hangs"` // times that was so
+	Number  int  `json:"acceptor"` // its seat
+	Worker  int  `json:"worker"`   // 0 in goroutine mode
+	Leaving bool `json:"leaving"`  // it finishes its sessions to end
 }
 
 // Worker is a process that hosts acceptors; in goroutine mode the only one.

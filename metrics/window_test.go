@@ -7,11 +7,11 @@ import (
 
 func TestWindow(t *testing.T) {
 	b := newBoard(t)
-	web, err := b.Listener("web", 0)
-	check(t, err)
+	b.OpenListener(webID)
+	web := b.Listener(0, webID)
 	web.Accepted.Add(1000) // before anybody looked
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	top := Topology{Listeners: []Listener{{Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 1}}}
+	top := Topology{Listeners: []Listener{{ID: webID, Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 1}}}
 
 	var w Window
 	read := func(after time.Duration) ListenerBalance {
@@ -25,7 +25,7 @@ func TestWindow(t *testing.T) {
 	second := 0
 	accept := func(seconds int, cells ...*ListenerCells) {
 		for range seconds {
-			w.Sample(b, begin.Add(time.Duration(second)*time.Second))
+			w.Sample(b, []ID{webID}, []int{0, 1}, begin.Add(time.Duration(second)*time.Second))
 			for _, c := range cells {
 				c.Accepted.Add(1)
 			}
@@ -42,9 +42,7 @@ func TestWindow(t *testing.T) {
 	if got := read(now()); got.WindowSeconds != 60 || got.Accepts.Total != 60 {
 		t.Errorf("full: %+v, want 60 accepts in 60 s", got)
 	}
-	second1, err := b.Listener("web", 1)
-	check(t, err)
-	accept(60, web, second1)
+	accept(60, web, b.Listener(1, webID))
 	if got := read(now()); got.Accepts.Total != 120 || got.Accepts.Jain != 1 {
 		t.Errorf("with a new acceptor: %+v, want 120 accepts, even", got)
 	}
@@ -56,5 +54,38 @@ func TestWindow(t *testing.T) {
 	}
 	if got := read(now() + time.Hour); got.Accepts.Total != 2 {
 		t.Errorf("an hour after the last sample: %+v, want what came since: 2 accepts", got)
+	}
+}
+
+// What has the number of something else counts from zero, although it soon counts
+// higher than that did.
+func TestWindowKnowsWhoIsWho(t *testing.T) {
+	b := newBoard(t)
+	b.OpenListener(webID)
+	top := Topology{Listeners: []Listener{{ID: webID, Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 5}}}
+	b.Listener(0, webID).Accepted.Add(10)
+	b.Listener(5, webID).Accepted.Add(10)
+	var w Window
+	w.Sample(b, []ID{quietID, webID}, []int{5, 0}, fixtureTime)
+	accepts := func() []float64 {
+		shares := TakeSnapshot(b, &w, top, fixtureTime.Add(time.Second)).Listeners[0].Balance.Accepts
+		return []float64{shares.Shares[0] * shares.Total, shares.Shares[1] * shares.Total}
+	}
+	b.Listener(0, webID).Accepted.Add(1)
+	b.Listener(5, webID).Accepted.Add(3)
+	if got := accepts(); got[0] != 1 || got[1] != 3 {
+		t.Errorf("%v accepted, want 1 and 3", got)
+	}
+	b.Retire(5)
+	b.Listener(5, webID).Accepted.Add(12)
+	if got := accepts(); got[0] != 1 || got[1] != 12 {
+		t.Errorf("with another acceptor on seat 5, %v accepted, want 1 and 12", got)
+	}
+	top.Listeners[0].ID = NewID(uint32(webID.Index()), 2)
+	b.OpenListener(top.Listeners[0].ID)
+	b.Listener(0, webID).Accepted.Add(11)
+	b.Listener(5, webID).Accepted.Add(11)
+	if got := accepts(); got[0] != 11 || got[1] != 11 {
+		t.Errorf("of another listener with the same index, %v accepted, want 11 and 11", got)
 	}
 }

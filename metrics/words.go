@@ -6,7 +6,8 @@ package metrics
 type Reason uint8
 
 // The close reasons, in the order of their cells on the board. New ones are
-// appended, never inserted: the order is part of the shared-memory layout.
+// appended, never inserted, here and below: the order is part of the shared-memory
+// layout, which keeps places for them (maxReasons and its like).
 const (
 	ReasonClientEOF      Reason = iota // both halves ended by FIN, the client's came first
 	ReasonBackendEOF                   // both halves ended by FIN, the backend's came first
@@ -107,6 +108,15 @@ const (
 var pathNames = [NumPaths]string{"copy", "splice"}
 
 func (p Path) String() string { return nameOf(pathNames[:], int(p)) }
+
+// The results of a reload.
+const (
+	ReloadSuccess = "success"
+	ReloadRefused = "refused" // the new configuration is wrong
+	ReloadFailed  = "failed"  // it is right, and could not be put in force
+)
+
+var reloadResults = [...]string{ReloadSuccess, ReloadRefused, ReloadFailed}
 
 func nameOf(names []string, i int) string {
 	if i < len(names) {

@@ -20,41 +20,66 @@ const (
 	// A lack of descriptors or memory makes accepting pause, 10 ms doubling to 1 s.
 	minPause = 10 * time.Millisecond
 	maxPause = time.Second
+	// maxBacklog is the longest accept queue there can be: the kernel keeps its limit in
+	// sixteen bits.
+	maxBacklog = 1 << 16
 )
 
-// watchSockets asks epoll to tell of connections that wait for acceptor of,
-// level-triggered: what is left in a queue is told again. Once it has stopped it
-// watches its mail only: a sibling may have sent something before it knew.
-func (a *Acceptor) watchSockets(of int) {
-	if a.paused {
+// watchSockets asks epoll to tell of connections that wait for the acceptor of,
+// level-triggered: what is left in a queue is told again.
+func (a *Acceptor) watchSockets(of *served) {
+	for _, l := range a.bound.listeners {
+		if l.phase.accepts() {
+			a.watchSocket(l, of)
+		}
+	}
+	a.watchMail(of)
+}
+
+func (a *Acceptor) watchSocket(l *listener, of *served) {
+	fd := of.socketOf(l)
+	if a.paused || fd < 0 {
 		return
 	}
-	for i, l := range a.listeners {
-		if a.stopped {
-			break
-		}
-		errno := a.sys.watch(a.epoll, l.Sockets[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of<<16 | i), Pad: padListener})
-		if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
-			a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
-			return
-		}
-	}
-	if a.mail.Receive != nil {
-		errno := a.sys.watch(a.epoll, a.mail.Receive[of], syscall.EpollEvent{Events: epollIn, Fd: int32(of << 16), Pad: padMail})
-		if errno != 0 && errno != syscall.EEXIST {
-			a.pause(Notice{Kind: NoticeAcceptPaused, Errno: errno})
-		}
+	errno := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollIn, Fd: int32(of.seat<<16) | int32(l.ID.Index()), Pad: padListener})
+	if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
+		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 	}
 }
 
-func (a *Acceptor) unwatchSockets(of int) {
-	for _, l := range a.listeners {
-		if !a.stopped { // else the descriptor may be somebody else's by now
-			a.sys.unwatch(a.epoll, l.Sockets[of])
+// watchMail is the same for what is passed on. Mail is read for as long as there is an
+// acceptor: a sibling may have sent something before it knew that this one leaves.
+func (a *Acceptor) watchMail(of *served) {
+	if a.paused || of.sockets.Mail < 0 {
+		return
+	}
+	errno := a.sys.Watch(a.epoll, of.sockets.Mail, syscall.EpollEvent{Events: epollIn, Fd: int32(of.seat << 16), Pad: padMail})
+	if errno != 0 && errno != syscall.EEXIST {
+		a.pause(Notice{Kind: NoticeAcceptPaused, Errno: errno})
+	}
+}
+
+func (a *Acceptor) unwatchSockets(of *served) {
+	for _, l := range a.bound.listeners {
+		if fd := of.socketOf(l); fd >= 0 && l.phase.accepts() { // else the descriptor may be somebody else's by now
+			a.sys.Unwatch(a.epoll, fd)
 		}
 	}
-	if a.mail.Receive != nil {
-		a.sys.unwatch(a.epoll, a.mail.Receive[of])
+	if of.sockets.Mail >= 0 {
+		a.sys.Unwatch(a.epoll, of.sockets.Mail)
+	}
+}
+
+// acceptRest empties the queues of a listener from which nothing is accepted after it.
+func (a *Acceptor) acceptRest(l *listener) {
+	for i := range a.serving {
+		of := &a.serving[i]
+		if of.socketOf(l) < 0 {
+			continue
+		}
+		for n := 0; n < maxBacklog && a.acceptFrom(l, of); n++ {
+		}
+		a.sys.Unwatch(a.epoll, of.socketOf(l))
 	}
 }
 
@@ -67,9 +92,10 @@ func (a *Acceptor) acceptReady() {
 	// Those who are accepted and lack a descriptor come first.
 	if a.paused && a.now >= a.resumeAt && a.lacking == 0 {
 		a.paused = false
-		a.open(!a.stopped)
-		for _, of := range a.serving {
-			a.watchSockets(of)
+		a.cells.Paused.Store(0)
+		a.open(true)
+		for i := range a.serving {
+			a.watchSockets(&a.serving[i])
 		}
 	}
 	if len(a.ready) == 0 {
@@ -78,37 +104,42 @@ func (a *Acceptor) acceptReady() {
 	}
 	a.burst = min(max(2*a.burst, 1), acceptBudget)
 	for _, r := range a.ready {
+		of := a.servedSeat(r.of)
 		switch {
 		case a.paused:
 			return
+		case of == nil: // it stopped to hang, and was told of before that
 		case r.listener == mailbox:
-			a.receive(r.of)
-		case !a.stopped:
-			for n := 0; n < a.burst && !a.paused && a.acceptFrom(r.listener, r.of); n++ {
+			a.receive(of)
+		default:
+			l := a.listenerAt(r.listener)
+			if l == nil || !l.phase.accepts() { // a Plan came in between
+				continue
+			}
+			for n := 0; n < a.burst && !a.paused && a.acceptFrom(l, of); n++ {
 			}
 		}
 	}
 }
 
-// acceptFrom takes one connection from the queue of listener i's socket that belongs
-// to acceptor of. It returns false when there is nothing more to take now.
-func (a *Acceptor) acceptFrom(i, of int) bool {
-	l := &a.listeners[i]
-	fd, errno := a.sys.accept(l.Sockets[of])
+// acceptFrom takes one connection from the queue of l's socket that belongs to the
+// seat of. It returns false when there is nothing more to take now.
+func (a *Acceptor) acceptFrom(l *listener, of *served) bool {
+	fd, errno := a.sys.Accept(of.socketOf(l))
 	if errno == 0 {
 		l.cells.Accepted.Add(1)
-		if of != a.id {
+		if of.seat != a.Seat {
 			l.cells.Rescued.Add(1)
 		}
-		if a.leaving {
-			_ = a.restore(fd) // it fails only where quiescing did
+		if a.phaseAt(l, of.seat) == PhaseLeaving {
+			_ = a.Restore(fd) // it fails only where quiescing did
 		}
-		if a.accepted++; a.accepted%waitSample == 0 || of != a.id {
-			l.cells.Wait.Observe(a.sys.age(fd))
+		if a.accepted++; a.accepted%waitSample == 0 || of.seat != a.Seat {
+			l.cells.Wait.Observe(a.sys.Age(fd))
 		}
-		if to := a.lighter(l); to < 0 || !a.passOn(i, to, fd) {
-			a.countHeld(l, of)
-			a.admit(i, fd)
+		if to := a.lighter(l); to < 0 || !a.passOn(l, to, fd) {
+			a.countHeld(l, of.seat)
+			a.admit(l, fd)
 		}
 		return true
 	}
@@ -163,58 +194,59 @@ func (a *Acceptor) pause(n Notice) {
 	}
 	a.cells.Backoffs.Add(1)
 	a.paused, a.resumeAt = true, a.now+int64(a.pauseFor)
+	a.cells.Paused.Store(1)
 	a.open(false)
-	for _, of := range a.serving {
-		a.unwatchSockets(of)
+	for i := range a.serving {
+		a.unwatchSockets(&a.serving[i])
 	}
 }
 
-// countHeld tells steering of a connection from acceptor of's queue that stays here.
+// countHeld tells steering of a connection from seat of's queue that stays here.
 func (a *Acceptor) countHeld(l *listener, of int) {
 	switch {
 	case l.Rows == nil:
-	case l.Picked && of == a.id:
+		return
+	case l.Picked && of == a.Seat:
 		l.Rows[of].Accepted()
 	case l.Picked:
 		l.Rows[of].Lost()
-		l.Rows[a.id].Hold(1)
+		l.Rows[a.Seat].Hold(1)
 	default:
-		l.Rows[a.id].Hold(1)
+		l.Rows[a.Seat].Hold(1)
 	}
+	a.settle(l)
 }
 
-// admit makes a session of an accepted connection and starts its dial, or closes it
+// admit makes a session of an accepted connection and opens it, or closes it
 // with a RST when a limit is reached. The rows count it as held already.
-func (a *Acceptor) admit(i, fd int) {
-	l := &a.listeners[i]
+func (a *Acceptor) admit(l *listener, fd int) {
 	if !a.takePlace(l) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
 		a.drop(l)
-		a.sys.reset(fd)
+		a.sys.Reset(fd)
 		return
 	}
 	slot, s := a.slab.get()
-	s.listener = uint16(i)
+	s.listener = uint16(l.ID.Index())
 	s.fd = [2]int32{int32(fd), -1}
 	s.opened, s.moved = a.now, a.tick
+	l.cells.Opened.Add(s.opened)
 	s.half[toBackend].splicing = l.Relay == RelaySplice
 	s.half[toClient].splicing = l.Relay == RelaySplice
-	if l.MaxDuration > 0 {
-		d := l.MaxDuration - time.Duration(a.random.Float64()*l.MaxDurationJitter*float64(l.MaxDuration))
-		s.maxTick = a.tick + ticks(d)
-	}
+	s.maxTick = a.maxTickOf(l, s)
+	s.opening = a.openings.lend()
 	if errno := a.watch(slot, s, client); errno != 0 {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
-		a.cut(slot, s, metrics.ReasonInternal)
+		a.end(slot, s, cutFor(metrics.ReasonInternal))
 		return
 	}
-	a.dial(slot, s)
+	a.carryOn(slot, s, a.dial(slot, s))
 }
 
 // drop tells steering that a connection is no longer held.
 func (a *Acceptor) drop(l *listener) {
 	if l.Rows != nil {
-		l.Rows[a.id].Hold(-1)
+		l.Rows[a.Seat].Hold(-1)
 	}
 }
 
@@ -239,20 +271,24 @@ func (a *Acceptor) takePlace(l *listener) bool {
 
 func (a *Acceptor) overLimit(l *listener) bool {
 	if l.MaxSessions > 0 {
-		var sum int64
-		for _, c := range l.all {
-			sum += c.Active.Load()
-		}
-		if sum > int64(l.MaxSessions) {
+		if a.sumOver(l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Active }) > int64(l.MaxSessions) {
 			return true
 		}
 	}
-	if a.maxSessions > 0 {
+	if limit := a.bound.plan.MaxSessions; limit > 0 {
 		var sum int64
-		for _, c := range a.siblings {
-			sum += c.Sessions.Load()
+		for _, b := range a.bound.siblings {
+			sum += b.cells.Sessions.Load()
 		}
-		return sum > int64(a.maxSessions)
+		return sum > int64(limit)
 	}
 	return false
+}
+
+// sumOver adds up a gauge of a listener over all acceptors.
+func (a *Acceptor) sumOver(l *listener, gauge func(*metrics.ListenerCells) *metrics.Gauge) (sum int64) {
+	for _, b := range a.bound.siblings {
+		sum += gauge(a.Board.Listener(b.seat, l.ID)).Load()
+	}
+	return sum
 }

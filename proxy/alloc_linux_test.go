@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
@@ -16,7 +17,7 @@ import (
 // acceptor's. Their descriptors are blocking.
 type rawPeer struct {
 	t       testing.TB
-	service sockaddr
+	service sys.Sockaddr
 	length  uintptr
 	backend int
 	buffer  [512]byte
@@ -24,18 +25,18 @@ type rawPeer struct {
 
 func newRawPeer(s *service) *rawPeer {
 	p := &rawPeer{t: s.t}
-	p.length = p.service.set(netip.MustParseAddrPort(s.addresses[0]))
-	p.backend = s.acceptors[0].rawBackend(s.t)
+	p.length = p.service.Set(netip.MustParseAddrPort(s.addresses[0]))
+	p.backend = s.rawBackend()
 	return p
 }
 
-// rawBackend makes a blocking listening socket the acceptor's only backend address.
-func (a *Acceptor) rawBackend(t testing.TB) int {
-	fd, at := boundSocket(t)
-	if err := unix.Listen(fd, 128); err != nil {
-		t.Fatal(err)
-	}
-	a.do(func() { a.pools[0].Backends[0].Addrs = []netip.AddrPort{at} })
+// rawBackend makes a blocking listening socket the only backend.
+func (s *service) rawBackend() int {
+	fd, at := boundSocket(s.t)
+	s.must(unix.Listen(fd, 128))
+	next := s.renewed()
+	next.Pools[0].Targets = []pool.Target{targetAt(1, at)}
+	s.apply(next)
 	return fd
 }
 
@@ -123,9 +124,9 @@ func TestNoAllocationPerRequest(t *testing.T) {
 
 // Reset and refused sessions cost as little.
 func TestNoAllocationPerFailure(t *testing.T) {
-	s := start(t, func(o *setup) { o.pool().Backends[0].Addrs[0] = nobody(t) })
+	s := start(t, func(o *setup) { o.pool().Targets[0].Addr = nobody(t) })
 	p := &rawPeer{t: t}
-	p.length = p.service.set(netip.MustParseAddrPort(s.addresses[0]))
+	p.length = p.service.Set(netip.MustParseAddrPort(s.addresses[0]))
 	sessions := func(n int) {
 		for range n {
 			c := p.call(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -32,7 +32,7 @@ const never = math.MaxUint32
 // nearest is the first deadline of a session in its state, and what it ends with.
 func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 	if s.state != stateRelaying {
-		return s.until, metrics.ReasonConnectTimeout
+		return a.openings.of(s).until, metrics.ReasonConnectTimeout
 	}
 	tick = never
 	sooner := func(t uint32, r metrics.Reason) {
@@ -40,7 +40,7 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 			tick, reason = t, r
 		}
 	}
-	l := &a.listeners[s.listener]
+	l := a.listenerOf(s)
 	if s.maxTick != 0 {
 		sooner(s.maxTick, metrics.ReasonMaxDuration)
 	}
@@ -65,18 +65,27 @@ func (a *Acceptor) expired(slot int32) {
 			a.wheel.arm(slot, a.tick+1)
 			return
 		}
-		a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT))
+		a.carryOn(slot, s, a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT)))
 	case stateWaiting:
-		a.unpark(slot, s)
+		a.carryOn(slot, s, a.unpark(slot, s))
 	case stateRelaying:
 		tick, reason := a.nearest(s)
 		switch {
 		case tick > a.tick: // it moved since
 			a.armNearest(slot, s)
 		case reason == metrics.ReasonMaxDuration:
-			a.cut(slot, s, reason)
+			a.end(slot, s, cutFor(reason))
 		default:
-			a.end(slot, s, reason)
+			a.end(slot, s, timedOut(reason))
 		}
 	}
+}
+
+// maxTickOf is when a session of l has had its max_duration; 0 = never.
+func (a *Acceptor) maxTickOf(l *listener, s *session) uint32 {
+	if l.MaxDuration <= 0 {
+		return 0
+	}
+	d := l.MaxDuration - time.Duration(a.random.Float64()*l.MaxDurationJitter*float64(l.MaxDuration))
+	return a.tickAt(s.opened) + ticks(d)
 }

@@ -6,36 +6,34 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
 // dial gives s a backend: it picks one and starts to connect, and goes on to the
 // next when that fails at once. Data that the client sends meanwhile stays in its
 // socket.
-func (a *Acceptor) dial(slot int32, s *session) {
+func (a *Acceptor) dial(slot int32, s *session) outcome {
+	o := a.openings.of(s)
 	for {
-		p := &a.pools[a.listeners[s.listener].pool]
-		i := p.picker.Pick(s.tried, a.source(s, p))
+		p := a.listenerOf(s).pool
+		i := p.picker.Pick(o.tried[:o.tries], a.source(s, p))
 		if i < 0 {
 			a.setLacking(s, false) // it wanted a descriptor for a backend that is no more
-			a.noneLeft(slot, s, p)
-			return
+			return a.noneLeft(s, p)
 		}
-		errno := a.connect(slot, s, p, i)
+		t := &p.Targets[i]
+		errno := a.connect(slot, s, p, t)
 		a.setLacking(s, lacking(errno))
-		if errno == 0 || errno == syscall.EINPROGRESS {
-			s.until = a.tick + ticks(p.ConnectTimeout)
-			a.setState(slot, s, stateDialing)
-			return
-		}
-		if lacking(errno) {
-			s.tried &^= pool.TriedBit(i) // it was not the backend's fault
-			a.pause(Notice{Kind: NoticeAcceptPaused, Name: a.listeners[s.listener].Name, Errno: errno})
-			a.park(slot, s)
-			return
-		}
-		if !a.tryAgain(slot, s, p, classifyConnect(errno)) {
-			return
+		switch {
+		case errno == 0 || errno == syscall.EINPROGRESS:
+			o.until = a.tick + ticks(p.ConnectTimeout)
+			return outcome{state: stateDialing}
+		case lacking(errno): // it was not the backend's fault
+			a.pause(Notice{Kind: NoticeAcceptPaused, Name: a.listenerOf(s).Name, Errno: errno})
+			return a.park(s)
+		case !a.mayTryAgain(s, p, t.ID, classifyConnect(errno)):
+			return a.noneLeft(s, p)
 		}
 	}
 }
@@ -46,37 +44,24 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 	if p.Pick != pool.SourceHash {
 		return netip.Addr{}
 	}
-	return a.sys.peerAddr(int(s.fd[client])).Addr()
+	return a.sys.PeerAddr(int(s.fd[client])).Addr()
 }
 
-// connect starts a connection to backend i of p. After any other errno than 0 and
-// EINPROGRESS the session holds no backend descriptor.
-func (a *Acceptor) connect(slot int32, s *session, p *pooled, i int) syscall.Errno {
-	b := &a.backends[p.slots[i]]
-	s.backend = p.slots[i]
-	addrs := p.Backends[i].Addrs
-	if s.tries == 0 {
-		b.next++
-		s.turn = b.next
-	}
-	addr := addrs[(int(s.turn)+int(s.tries))%len(addrs)]
-	if int(s.tries)+1 >= len(addrs) { // a name with several addresses may be picked again for the next one
-		s.tried |= pool.TriedBit(i)
-	}
-
-	fd, errno := a.sys.socket(familyOf(addr))
+// connect starts a connection to t. After any other errno than 0 and EINPROGRESS the
+// session holds no backend descriptor.
+func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) syscall.Errno {
+	fd, errno := a.sys.Socket(sys.FamilyOf(t.Addr))
 	if errno != 0 {
 		return errno
 	}
-	b.cells.Attempts.Add(1)
-	b.cells.Active.Add(1)
-	s.picked = true
-	s.fd[backend], s.ready[backend], s.dialed = int32(fd), 0, a.now
+	a.pick(s, t.ID)
+	s.fd[backend], s.ready[backend] = int32(fd), 0
+	a.openings.of(s).dialed = a.now
 	if p.Source.IsValid() {
-		errno = a.sys.bind(fd, p.Source)
+		errno = a.sys.Bind(fd, p.Source)
 	}
 	if errno == 0 {
-		errno = a.sys.connect(fd, addr)
+		errno = a.sys.Connect(fd, t.Addr)
 	}
 	if errno == 0 || errno == syscall.EINPROGRESS {
 		if e := a.watch(slot, s, backend); e != 0 {
@@ -89,16 +74,32 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, i int) syscall.Err
 	return errno
 }
 
+// pick counts s on a target: in the word that pickers look at, which all acceptors
+// share, and in the cell that says what to give back should this process die.
+func (a *Acceptor) pick(s *session, id metrics.ID) {
+	a.openings.of(s).target = id
+	s.target, s.picked = uint16(id.Index()), true
+	c := a.targetOf(s)
+	c.Attempts.Add(1)
+	a.Board.Held()[s.target].Add(1) // first: a death in between leaves the word one too high, and never too low
+	c.Active.Add(1)
+}
+
+func (a *Acceptor) unpick(s *session) {
+	if s.picked {
+		s.picked = false
+		a.targetOf(s).Active.Add(-1)
+		a.Board.Held()[s.target].Add(-1)
+	}
+}
+
 // dropBackend gives back what s holds of a backend that it does not relay with.
 func (a *Acceptor) dropBackend(s *session) {
 	if s.fd[backend] >= 0 {
-		a.sys.close(int(s.fd[backend]))
+		a.sys.Close(int(s.fd[backend]))
 		s.fd[backend], s.ready[backend] = -1, 0
 	}
-	if s.picked {
-		s.picked = false
-		a.backends[s.backend].cells.Active.Add(-1)
-	}
+	a.unpick(s)
 }
 
 // dialing looks what became of a connect.
@@ -110,29 +111,24 @@ func (a *Acceptor) dropBackend(s *session) {
 //	any      -         still under way
 //
 // A client's RDHUP alone is a half-close, and no reason to end.
-func (a *Acceptor) dialing(slot int32, s *session) {
+func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	switch {
 	case s.ready[client]&(broken|hup) != 0:
-		a.abort(slot, s, client)
+		return over(brokenAt(client))
 	case s.ready[backend]&(broken|hup) != 0:
-		a.dialFailed(slot, s, classifyConnect(a.sys.sockError(int(s.fd[backend]))))
-	case s.ready[backend]&writable != 0 && a.metItself(s):
-		a.sys.reset(int(s.fd[backend])) // a FIN would leave the backend's port in TIME_WAIT
+		return a.dialFailed(slot, s, classifyConnect(a.sys.SockError(int(s.fd[backend]))))
+	case s.ready[backend]&writable == 0:
+		return outcome{state: stateDialing}
+	case a.metItself(s):
+		a.sys.Reset(int(s.fd[backend])) // a FIN would leave the backend's port in TIME_WAIT
 		s.fd[backend], s.ready[backend] = -1, 0
-		a.dialFailed(slot, s, metrics.ConnectRefused)
-	case s.ready[backend]&writable != 0:
-		b := &a.backends[s.backend]
-		b.cells.Sessions.Add(1)
-		b.cells.Connect.Observe(time.Duration(a.now - s.dialed))
-		if b.failing {
-			b.failing = false
-			a.notify(Notice{Kind: NoticeConnectRestored, Name: b.pool + "/" + b.name})
-		}
-		a.stopAwaiting(s, metrics.WaitConnected)
-		s.moved = a.tick
-		a.setState(slot, s, stateRelaying)
-		a.relay(slot, s)
+		return a.dialFailed(slot, s, metrics.ConnectRefused)
 	}
+	c := a.targetOf(s)
+	c.Sessions.Add(1)
+	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))
+	a.works(s)
+	return outcome{state: stateRelaying}
 }
 
 // metItself says that a connection leads back to its own socket. Where nobody listens
@@ -142,39 +138,76 @@ func (a *Acceptor) dialing(slot int32, s *session) {
 // backend find its port taken. It takes many connects that fail, so nobody else pays
 // for the look.
 func (a *Acceptor) metItself(s *session) bool {
+	if len(a.failing) == 0 {
+		return false
+	}
 	fd := int(s.fd[backend])
-	return a.backends[s.backend].failing && a.sys.localAddr(fd) == a.sys.peerAddr(fd)
+	return a.sys.LocalAddr(fd) == a.sys.PeerAddr(fd)
 }
 
 // dialFailed ends a connect that was under way and goes on to the next backend.
-func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) {
+func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) outcome {
+	p := a.listenerOf(s).pool
+	id := a.openings.of(s).target
 	a.dropBackend(s)
-	if a.tryAgain(slot, s, &a.pools[a.listeners[s.listener].pool], class) {
-		a.dial(slot, s)
+	if a.mayTryAgain(s, p, id, class) {
+		return a.dial(slot, s)
 	}
+	return a.noneLeft(s, p)
 }
 
-// tryAgain counts a failed try, and says whether the retry budget allows another.
-// If not, the session is over.
-func (a *Acceptor) tryAgain(slot int32, s *session, p *pooled, class metrics.ConnectError) bool {
-	b := &a.backends[s.backend]
-	b.cells.Errors[class].Add(1)
-	s.lastError = class
-	s.tries++
-	if !b.failing {
-		b.failing = true
-		kind := NoticeConnectFailed
-		if class == metrics.ConnectNoPorts {
-			kind = NoticeNoPorts
-		}
-		a.notify(Notice{Kind: kind, Name: b.pool + "/" + b.name, Class: class})
-	}
-	if int(s.tries) > p.Retries {
-		a.noneLeft(slot, s, p)
+// mayTryAgain counts a failed try, and says whether the retry budget allows another.
+func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metrics.ConnectError) bool {
+	o := a.openings.of(s)
+	a.targetOf(s).Errors[class].Add(1)
+	o.lastError = class
+	o.tried[o.tries] = id
+	o.tries++
+	a.fails(p, id, class)
+	if int(o.tries) > p.Retries || int(o.tries) >= maxTries {
 		return false
 	}
 	p.cells.Retries.Add(1)
 	return true
+}
+
+// fails tells the operator of a target's first failed connect of a run.
+func (a *Acceptor) fails(p *pooled, id metrics.ID, class metrics.ConnectError) {
+	if _, known := a.failing[id]; known {
+		return
+	}
+	a.failing[id] = struct{}{}
+	kind := NoticeConnectFailed
+	if class == metrics.ConnectNoPorts {
+		kind = NoticeNoPorts
+	}
+	a.notify(Notice{Kind: kind, Name: p.nameOf(id), Class: class})
+}
+
+// works tells him of the first that succeeds after it.
+func (a *Acceptor) works(s *session) {
+	if len(a.failing) == 0 {
+		return
+	}
+	p := a.listenerOf(s).pool
+	id := a.openings.of(s).target
+	if _, known := a.failing[id]; known {
+		delete(a.failing, id)
+		a.notify(Notice{Kind: NoticeConnectRestored, Name: p.nameOf(id)})
+	}
+}
+
+// nameOf is what the log calls a target.
+func (p *pooled) nameOf(id metrics.ID) string {
+	for i := range p.Targets {
+		if t := &p.Targets[i]; t.ID == id {
+			if addr := t.Addr.String(); addr != t.Backend {
+				return p.Name + "/" + t.Backend + " (" + addr + ")"
+			}
+			return p.Name + "/" + t.Backend
+		}
+	}
+	return p.Name
 }
 
 // lacking says that it is sluice that has no descriptor or memory left.

@@ -3,13 +3,14 @@
 //
 //	what comes in                      an Acceptor                                      what goes out
 //
-//	Plan ──────── New, Apply ──► ┌─ one goroutine ───────────────────┐
-//	sockets ────────── Group ──► │ epoll ─► turn:                    │ ──► bytes, FIN and RST, as they came
+//	Plan, View ─ Bind, Commit ─► ┌─ one goroutine ───────────────────┐
+//	  (Groups, sockets, mail)    │ epoll ─► turn:                    │ ──► bytes, FIN and RST, as they came
 //	                             │   1 events    note what is ready  │ ──► cells of the board: every count
 //	connections ──── accept4 ──► │   2 wheel     deadlines           │ ──► Notices: changes for the log
-//	(passed on) ─────── Mail ──► │   3 run list  step sessions       │ ──► Rows: how it stands, for steering
-//	                             │   4 accept    a few new ones      │
-//	Stop, Cut, Close ── post ──► │   5 posted    calls from outside  │
+//	(passed on) ─────── mail ──► │   3 run list  who asks for little │ ──► Rows: how it stands, for steering
+//	                             │   4 posted    a new Plan, calls   │
+//	Rescue, Close ────── post ─► │   5 accept    a few new ones      │
+//	                             │   6 streams   for a bounded time  │
 //	                             └───────────────────────────────────┘
 //
 //	session = client connection + backend connection + two halves
@@ -19,20 +20,22 @@
 //	         ◄════════════════════════════════════════════
 //	           half to_client:   splice ─► pipe ─► splice      (while it streams)
 //
-// Who owns what: the caller owns the Board, the listening sockets and the mail sockets, and closes
-// them after Close. The Acceptor owns its epoll, its pipes and every connection it has
-// accepted or dialed, until it passes one on. An idle session holds two descriptors
-// and its slot in the slab: buffer, spills and pipes are lent to a half only while
-// it has bytes in them.
+// Who owns what: the caller owns the Board, the listening sockets and the mail sockets; see
+// View for when it may close them. The Acceptor owns its epoll, its pipes and every
+// connection it has accepted or dialed, until it passes one on. An idle session holds two
+// descriptors and its slot in the slab: buffer, spills and pipes are lent to a half only
+// while it has bytes in them, an opening record until both ends are connected.
 //
-// All state belongs to the loop's goroutine. The exported methods post a function to it
-// and wait, so they may be called from anywhere but the loop. The loop never
-// logs, locks for long, allocates per session or sleeps other than in epoll_wait(2).
+// All state belongs to the loop's goroutine. The exported methods leave a note for it and
+// wait for nothing (Holds: for a second), so that a loop that hangs holds nobody up. The
+// loop never logs, locks for long, allocates per session or sleeps other than in
+// epoll_wait(2).
 //
 // The connections are watched edge-triggered, once and for all events. Each file below
 // that makes a system call opens with what EAGAIN, 0 and a short count mean there.
 //
-// Reading order: plan.go (what it is told), session.go (the states, drawn),
-// loop_linux.go (the turn), then a connection's way: accept_linux.go, dial_linux.go,
-// wait.go, relay_linux.go, close_linux.go. group.go is how acceptors help each other.
+// Reading order: plan.go (what it is told), acceptor.go (what it is), bind.go and commit.go
+// (how it goes over to a Plan), session.go (the states, drawn), loop_linux.go (the turn), then
+// a connection's way: accept_linux.go, opening.go, dial_linux.go, wait.go, relay_linux.go,
+// close_linux.go. group.go is how acceptors help each other.
 package proxy

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestAcceptErrno(t *testing.T) {
 			w.faults["accept"] = []syscall.Errno{e.errno}
 			w.queue = 1
 			w.turn()
-			l, a := w.a.listeners[0].cells, w.a.cells
+			l, a := w.a.web(), w.a.cells
 			for class := range l.AcceptErrors {
 				want := uint64(0)
 				if class == int(e.class) {
@@ -58,7 +59,7 @@ func TestAcceptInterrupted(t *testing.T) {
 	w := newWorld(t)
 	w.faults["accept"] = []syscall.Errno{syscall.EINTR}
 	w.accept()
-	if l := w.a.listeners[0].cells; l.Accepted.Load() != 1 || w.a.cells.Backoffs.Load() != 0 {
+	if l := w.a.web(); l.Accepted.Load() != 1 || w.a.cells.Backoffs.Load() != 0 {
 		t.Errorf("accepted %d, paused %d times", l.Accepted.Load(), w.a.cells.Backoffs.Load())
 	}
 	w.settled()
@@ -80,7 +81,7 @@ func TestAcceptBacksOff(t *testing.T) {
 
 		w.faults["accept"] = nil
 		w.pass(maxPause)
-		if n := w.a.listeners[0].cells.Accepted.Load(); n != 3 {
+		if n := w.a.web().Accepted.Load(); n != 3 {
 			t.Errorf("%v: accepted %d of the 3 that waited", errno, n)
 		}
 		w.wantNotices(NoticeAcceptResumed)
@@ -96,7 +97,7 @@ func TestPauseEndsWithSession(t *testing.T) {
 	w.queue = 1
 	w.pass(5 * time.Second)
 	w.faults["accept"] = nil
-	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	w.a.end(0, s, cutFor(metrics.ReasonDrainDeadline))
 	w.pass(5 * minPause)
 	if w.queue != 0 {
 		t.Error("a connection still waits")
@@ -148,13 +149,12 @@ func TestStopWhilePaused(t *testing.T) {
 	w.settled()
 }
 
-// stopAccepting does what Acceptor.StopAccepting does, with a loop that the test turns.
+// stopAccepting brings the listener to PhaseClosed.
 func (w *world) stopAccepting() {
-	done := make(chan struct{})
-	go func() { defer close(done); w.a.StopAccepting() }()
-	waitFor(w.t, "the stop to be posted", w.a.hasPosted.Load)
+	next := &Plan{Listeners: slices.Clone(w.plan.Listeners), Pools: w.plan.Pools}
+	next.Listeners[0].Phase = PhaseClosed
+	w.apply(next)
 	w.turn()
-	<-done
 }
 
 // wantNotices takes what was told since the last time.

@@ -163,7 +163,7 @@ func TestDialAnsweredAtTheDeadline(t *testing.T) {
 }
 
 func TestRestoredBackendIsTold(t *testing.T) {
-	w := newWorld(t, func(p *Plan) { p.Pools[0].Backends = p.Pools[0].Backends[:1] })
+	w := newWorld(t, func(p *Plan) { p.Pools[0].Targets = p.Pools[0].Targets[:1] })
 	w.faults["connect"] = []syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNREFUSED}
 	w.accept()
 	w.accept()
@@ -187,9 +187,9 @@ func (w *world) failStep(step string, errno syscall.Errno) {
 func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
 	w.t.Helper()
 	var got [metrics.NumConnectErrors]uint64
-	for _, b := range w.a.backends {
+	for _, target := range w.plan.Pools[0].Targets {
 		for c := range got {
-			got[c] += b.cells.Errors[c].Load()
+			got[c] += w.a.Board.Target(0, target.ID).Errors[c].Load()
 		}
 	}
 	var want [metrics.NumConnectErrors]uint64
@@ -197,7 +197,7 @@ func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
 	if got != want {
 		w.t.Errorf("connect errors by class %v, want %v", got, want)
 	}
-	if retries := w.a.pools[0].cells.Retries.Load(); retries != n {
+	if retries := w.a.Board.Pool(0, appID).Retries.Load(); retries != n {
 		w.t.Errorf("%d retries, want %d", retries, n)
 	}
 }

@@ -123,7 +123,7 @@ func TestHeldPipeIsDestroyed(t *testing.T) {
 	if n := w.a.cells.PipesInUse.Load(); n != 1 {
 		t.Fatalf("%d pipes in use", n)
 	}
-	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	w.a.end(0, s, cutFor(metrics.ReasonDrainDeadline))
 	if n := w.a.cells.PipesOpen.Load(); n != 0 {
 		t.Errorf("%d pipes are left open", n)
 	}
@@ -175,7 +175,7 @@ func TestStaleEvent(t *testing.T) {
 	w := newWorld(t)
 	s, _ := w.relaying()
 	stale := w.on(s.fd[client], gone)
-	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	w.a.end(0, s, cutFor(metrics.ReasonDrainDeadline))
 	w.turn()
 	s, _ = w.relaying()
 	w.turn(stale)
@@ -196,7 +196,7 @@ func TestEndWhileQueued(t *testing.T) {
 	if !s.queued {
 		t.Fatal("not queued")
 	}
-	w.a.cut(0, s, metrics.ReasonDrainDeadline)
+	w.a.end(0, s, cutFor(metrics.ReasonDrainDeadline))
 	if w.a.slab.used != 1 {
 		t.Error("the slot was given back while it is on the run list")
 	}

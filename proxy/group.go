@@ -7,124 +7,145 @@ import (
 	"sluice/metrics"
 )
 
-// Group is an acceptor's view of a listener's sockets. Its own is the one with its
-// number; the others' it accepts from only to rescue what waits behind a hung one.
-type Group struct {
-	Sockets []int // every acceptor's, listening; they stay the caller's
-	Rows    []Row // every acceptor's
-	Picked  bool  // a program picks acceptors by the rows
-	HandOff bool  // none does: an acceptor passes on what is too much for it
-}
-
 // Row is where an acceptor tells steering how it stands on one listener, and reads
 // how the others stand. It is shared memory: all calls come from acceptors' loops,
 // whichever process they run in, and cost no system call.
 type Row interface {
-	Load() int64                // connections it holds or is about to get
-	Pick()                      // one more was picked for it
-	Accepted()                  // a picked one has come: it is held now
-	Lost()                      // a picked one has gone to somebody else
-	Hold(n int64)               // it holds n more than before, not by being picked
-	Beat(now int64, empty bool) // it turned at CLOCK_MONOTONIC now; empty: nothing waits for it
-	Open(open bool)             // whether it takes new connections
+	Load() int64    // connections it holds or is about to get
+	Pick()          // one more was picked for it
+	Accepted()      // a picked one has come: it is held now
+	Lost()          // a picked one has gone to somebody else
+	Hold(n int64)   // it holds n more than before, not by being picked
+	Open(open bool) // whether it takes new connections
+
+	// Beat is told that it turned at CLOCK_MONOTONIC now; empty: nothing waits for it.
+	// It returns whether picks are out of which nothing has come yet: some never will, and
+	// another Beat soon forgives those.
+	Beat(now int64, empty bool) (inFlight bool)
 }
 
-// Mail is how accepted connections are passed on. Each acceptor receives on its own
-// socket and sends to everybody's, whichever process they run in.
-type Mail struct {
-	Receive []int // by acceptor
-	Send    []int
-}
-
-const (
-	// handOffAt is how many more connections than the least loaded an acceptor must
-	// hold to pass one on. With 1 the two would differ by nothing after it, but every
-	// ripple of short connections would be smoothed at the cost of a system call each
-	// way; 2 leaves at most 2 between the highest and the lowest.
-	handOffAt = 2
-	// missedBeats is for how many beats an acceptor may not turn that is given work: in
-	// the eyes of control, it hangs then.
-	missedBeats = 4
-)
-
-// staleAfter is how old the heartbeat of an acceptor may be that is given work, in
-// nanoseconds.
-func (a *Acceptor) staleAfter() int64 { return missedBeats * int64(a.beat) }
+// handOffAt is how many more connections than the least loaded an acceptor must
+// hold to pass one on. With 1 the two would differ by nothing after it, but every
+// ripple of short connections would be smoothed at the cost of a system call each
+// way; 2 leaves at most 2 between the highest and the lowest.
+const handOffAt = 2
 
 // lighter returns the acceptor that should have a connection accepted on l in our
 // place, or -1.
 func (a *Acceptor) lighter(l *listener) int {
-	if !l.HandOff {
+	if !l.HandOff || l.phase != PhaseServing {
 		return -1
 	}
-	own := l.Rows[a.id].Load()
+	own := l.Rows[a.Seat].Load()
 	best, least := -1, own-handOffAt+1
-	n := len(l.Rows)
+	n := len(a.bound.siblings)
 	a.rotation++
 	for j := range n {
-		i := (a.rotation + j) % n
-		c := a.siblings[i]
-		if i == a.id || c.Accepting.Load() == 0 || a.now-c.Heartbeat.Load() > a.staleAfter() {
+		b := a.bound.siblings[(a.rotation+j)%n]
+		if b.seat == a.Seat || b.cells.Accepting.Load() == 0 || b.cells.Hung.Load() != 0 || a.bound.mail[b.seat] < 0 {
 			continue
 		}
-		if load := l.Rows[i].Load(); load < least {
-			best, least = i, load
+		if load := l.Rows[b.seat].Load(); load < least {
+			best, least = b.seat, load
 		}
 	}
 	return best
 }
 
-// passOn hands a connection that was accepted on listener i to another acceptor. It
-// returns false, and the connection stays here, when that one's mail is full.
-func (a *Acceptor) passOn(i, to, fd int) bool {
-	l := &a.listeners[i]
+// passOn hands a connection that was accepted on l to another acceptor. It returns
+// false, and the connection stays here, when that one's mail is full.
+func (a *Acceptor) passOn(l *listener, to, fd int) bool {
 	l.Rows[to].Pick()
-	if errno := a.sys.sendFD(a.mail.Send[to], i, fd); errno != 0 {
+	if errno := a.sys.SendFD(a.bound.mail[to], uint64(l.ID), fd); errno != 0 {
 		l.Rows[to].Lost()
 		return false
 	}
 	l.cells.HandedOff.Add(1)
-	a.sys.close(fd)
+	a.sys.Close(fd)
 	return true
 }
 
 // receive takes what others have passed on to the acceptor of (itself, or a hung
 // one), at most a budget's worth.
-func (a *Acceptor) receive(of int) {
+func (a *Acceptor) receive(of *served) {
 	for range acceptBudget {
-		i, fd, errno := a.sys.receiveFD(a.mail.Receive[of])
+		label, fd, errno := a.sys.ReceiveFD(of.sockets.Mail)
 		if errno != 0 {
 			return // EAGAIN: there is no more
 		}
-		l := &a.listeners[i]
+		l := a.bound.find(metrics.ID(label))
+		if l == nil { // its listener has gone meanwhile, or the number is another's now
+			if fd >= 0 {
+				a.sys.Reset(fd)
+			}
+			continue
+		}
 		l.cells.Taken.Add(1)
 		if fd < 0 { // no descriptor was free to receive it with; the kernel has closed it
-			l.Rows[of].Lost()
+			l.Rows[of.seat].Lost()
 			l.cells.Closed[metrics.ReasonInternal].Add(1)
+			l.cells.Duration.Observe(0)
 			a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: syscall.EMFILE})
 			return
 		}
-		if of == a.id {
-			l.Rows[of].Accepted()
+		if of.seat == a.Seat {
+			l.Rows[of.seat].Accepted()
 		} else {
-			l.Rows[of].Lost()
-			l.Rows[a.id].Hold(1)
+			l.Rows[of.seat].Lost()
+			l.Rows[a.Seat].Hold(1)
 		}
-		a.admit(i, fd)
+		a.settle(l)
+		a.admit(l, fd)
 	}
 }
 
-// Rescue makes the acceptor accept from a sibling's sockets too, or stops that. The
-// control plane asks for it while the sibling is hung. It does not wait: this one may
-// come to hang as well.
-func (a *Acceptor) Rescue(sibling int, on bool) {
-	a.post(func() {
-		a.serving = slices.DeleteFunc(a.serving, func(of int) bool { return of == sibling })
-		if on {
-			a.serving = append(a.serving, sibling)
-			a.watchSockets(sibling)
-		} else {
-			a.unwatchSockets(sibling)
+// ready names a socket that epoll told of: seat of's socket of a listener, by its index,
+// or (listener = mailbox) what is passed on to it.
+type ready struct{ of, listener int }
+
+const mailbox = -1
+
+// served is a seat whose sockets are accepted from.
+type served struct {
+	seat    int
+	sockets Sockets
+}
+
+// servedSeat finds a seat among those served; nil when it is not, any more.
+func (a *Acceptor) servedSeat(seat int) *served {
+	for i := range a.serving {
+		if a.serving[i].seat == seat {
+			return &a.serving[i]
 		}
-	})
+	}
+	return nil
+}
+
+// socketOf is its socket of l, or -1.
+func (v *served) socketOf(l *listener) int {
+	if fd, ok := v.sockets.Listeners[l.ID]; ok {
+		return fd
+	}
+	return -1
+}
+
+// rescue begins or, without sockets, ends to serve a sibling's sockets.
+func (a *Acceptor) rescue(seat int, sockets *Sockets) {
+	if seat == a.Seat {
+		return
+	}
+	i := slices.IndexFunc(a.serving, func(v served) bool { return v.seat == seat })
+	if i >= 0 && sockets == nil {
+		a.unwatchSockets(&a.serving[i])
+		a.serving = slices.Delete(a.serving, i, i+1)
+	}
+	if sockets == nil {
+		return
+	}
+	if i < 0 {
+		i = len(a.serving)
+		a.serving = append(a.serving, served{seat: seat})
+	}
+	a.serving[i].sockets = *sockets
+	a.watchSockets(&a.serving[i])
 }

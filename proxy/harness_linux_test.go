@@ -15,8 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
+
+// The numbers that a test's listener and pool have.
+var (
+	webID = metrics.NewID(0, 1)
+	appID = metrics.NewID(0, 1)
+)
+
+// targetAt is the i-th target of a test's pool.
+func targetAt(i uint32, addr netip.AddrPort) pool.Target {
+	return pool.Target{ID: metrics.NewID(i, 1), Backend: addr.String(), Addr: addr, Weight: 1}
+}
+
+// web are the acceptor's cells on the test's listener.
+func (a *Acceptor) web() *metrics.ListenerCells { return a.Board.Listener(a.Seat, webID) }
 
 // deadline ends whatever a test waits for.
 const deadline = 10 * time.Second
@@ -38,8 +53,8 @@ type setup struct {
 	plan      *Plan
 	apart     bool         // every acceptor has a port of its own
 	group     func(*Group) // adds to what all acceptors are given
-	mail      Mail
-	sys       func(*sys) // changes the system calls of every acceptor
+	mail      func(i int) (receive, send int)
+	sys       func(*sys.Calls) // changes the system calls of every acceptor
 }
 
 func (o *setup) listener() *Listener { return &o.plan.Listeners[0] }
@@ -52,7 +67,9 @@ type service struct {
 	t         testing.TB
 	board     *metrics.Board
 	plan      *Plan
+	phases    map[int]Phase // of acceptors; serving unless told otherwise
 	acceptors []*Acceptor
+	views     []View   // by acceptor
 	addresses []string // by acceptor; all the same but for setup.apart
 	backend   net.Listener
 	conns     chan *net.TCPConn // what the backend accepts, in order
@@ -63,7 +80,7 @@ type service struct {
 func start(t testing.TB, change ...func(*setup)) *service {
 	t.Helper()
 	goroutines, descriptors := goleak.IgnoreCurrent(), openDescriptors(t)
-	s := &service{t: t, conns: make(chan *net.TCPConn, 4096)}
+	s := &service{t: t, phases: map[int]Phase{}, conns: make(chan *net.TCPConn, 4096)}
 	t.Cleanup(func() { // the last of all
 		if err := goleak.Find(goroutines); err != nil {
 			t.Error(err)
@@ -76,10 +93,8 @@ func start(t testing.TB, change ...func(*setup)) *service {
 	go s.acceptAll()
 
 	o := setup{acceptors: 1, maxPipes: 16, plan: &Plan{
-		Listeners: []Listener{{Name: "web", Pool: "app"}},
-		Pools: []pool.Pool{{Name: "app", ConnectTimeout: deadline, Backends: []pool.Backend{
-			{Name: "b", Addrs: []netip.AddrPort{addrOf(s.backend)}, Weight: 1},
-		}}},
+		Listeners: []Listener{{ID: webID, Name: "web", Phase: PhaseServing, Pool: appID}},
+		Pools:     []pool.Pool{{ID: appID, Name: "app", ConnectTimeout: deadline, Targets: []pool.Target{targetAt(0, addrOf(s.backend))}}},
 	}}
 	for _, c := range change {
 		c(&o)
@@ -95,6 +110,7 @@ func (s *service) run(o setup) {
 	s.board = board
 	var listening []net.Listener
 	var group Group
+	var send []int
 	for i := range o.acceptors {
 		at := "127.0.0.1:0"
 		if i > 0 && !o.apart {
@@ -103,15 +119,21 @@ func (s *service) run(o setup) {
 		l := s.listen(at)
 		s.addresses = append(s.addresses, l.Addr().String())
 		listening = append(listening, l)
-		group.Sockets = append(group.Sockets, descriptor(s.t, l.(*net.TCPListener)))
+		receive, to := -1, -1
+		if o.mail != nil {
+			receive, to = o.mail(i)
+		}
+		send = append(send, to)
+		own := Sockets{Listeners: map[metrics.ID]int{webID: descriptor(s.t, l.(*net.TCPListener))}, Mail: receive}
+		s.views = append(s.views, View{Own: own})
 	}
 	if o.group != nil {
 		o.group(&group)
 	}
 	for i := range o.acceptors {
+		s.views[i].Groups, s.views[i].Mail = map[metrics.ID]Group{webID: group}, send
 		a, err := New(Options{
-			ID: i, Acceptors: o.acceptors, Board: board, Plan: o.plan, Groups: []Group{group},
-			CPUs: o.cpus, Mail: o.mail, MaxPipes: o.maxPipes, Beat: 20 * time.Millisecond,
+			Seat: i, Board: board, Restore: func(int) error { return nil }, Settings: Settings{CPUs: o.cpus, MaxPipes: o.maxPipes},
 		})
 		s.must(err)
 		if o.sys != nil {
@@ -121,13 +143,14 @@ func (s *service) run(o setup) {
 	}
 	for _, a := range s.acceptors {
 		go a.Run()
-		a.StartAccepting()
 	}
+	s.apply(o.plan)
 	s.t.Cleanup(func() {
 		s.settled()
 		s.backend.Close()
 		for i, a := range s.acceptors {
 			a.Close()
+			<-a.Ended()
 			listening[i].Close()
 			if n := a.cells.PipesOpen.Load(); n != 0 {
 				s.t.Errorf("acceptor %d left %d pipes open", i, n)
@@ -138,6 +161,52 @@ func (s *service) run(o setup) {
 		}
 		s.must(board.Close())
 	})
+}
+
+// apply puts a Plan in force everywhere, and returns when it is.
+func (s *service) apply(plan *Plan) {
+	s.t.Helper()
+	s.must(s.tryApply(plan))
+	for _, a := range s.acceptors {
+		waitFor(s.t, "the plan to be in force", func() bool { return a.cells.Generation.Load() == int64(plan.Generation) })
+	}
+}
+
+// tryApply binds and commits it.
+func (s *service) tryApply(plan *Plan) error {
+	plan.Generation, plan.Seats = s.plan.Generation+1, nil
+	for i := range s.acceptors {
+		plan.Seats = append(plan.Seats, Seat{Number: i, Phase: s.phases[i]})
+	}
+	for _, p := range plan.Pools {
+		for _, t := range p.Targets {
+			s.board.Weights()[t.ID.Index()].Store(int64(t.Weight))
+		}
+	}
+	var all []*Bound
+	for i, a := range s.acceptors {
+		b, err := a.Bind(plan, s.views[i])
+		if err != nil {
+			return err
+		}
+		all = append(all, b)
+	}
+	for i, a := range s.acceptors {
+		a.Commit(all[i])
+	}
+	s.plan = plan
+	return nil
+}
+
+// renewed is the Plan in force, to be changed and applied.
+func (s *service) renewed() *Plan { return s.plan.Renewed() }
+
+// enter brings the listener to a phase.
+func (s *service) enter(p Phase) {
+	s.t.Helper()
+	next := s.renewed()
+	next.Listeners[0].Phase = p
+	s.apply(next)
 }
 
 // listen opens a socket of the port's group. It is not MPTCP: such a socket is
@@ -220,7 +289,8 @@ func (s *service) pair() (client, backend *net.TCPConn) {
 func (s *service) settled() {
 	s.t.Helper()
 	waitFor(s.t, "the end of all sessions", func() bool { return s.total(func(c *metrics.AcceptorCells) int64 { return c.Sessions.Load() }) == 0 })
-	for series, c := range s.board.Listeners() {
+	for series, a := range s.acceptors {
+		c := a.web()
 		var ended uint64
 		for i := range c.Closed {
 			ended += c.Closed[i].Load()
@@ -232,12 +302,18 @@ func (s *service) settled() {
 			s.t.Errorf("%v: accepted %d, ended %d, active %d, half-closed %d, waiting %d", series, c.Accepted.Load(), ended, c.Active.Load(), c.HalfClosed.Load(), c.Waiting.Load())
 		}
 	}
-	for series, c := range s.board.Backends() {
-		if n := c.Active.Load(); n != 0 {
-			s.t.Errorf("%v: %d sessions still counted", series, n)
+	for i := range s.board.Held()[:16] {
+		if n := s.board.Held()[i].Load(); n != 0 {
+			s.t.Errorf("target %d: %d sessions still counted", i, n)
+		}
+		for _, a := range s.acceptors {
+			if n := s.board.Target(a.Seat, metrics.NewID(uint32(i), 1)).Active.Load(); n != 0 {
+				s.t.Errorf("target %d: %d sessions still counted at acceptor %d", i, n, a.Seat)
+			}
 		}
 	}
-	for series, c := range s.board.Acceptors() {
+	for series, a := range s.acceptors {
+		c := a.cells
 		if c.PipesInUse.Load() != 0 || c.SpillBytes.Load() != 0 {
 			s.t.Errorf("%v: %d pipes in use, %d bytes spilled", series, c.PipesInUse.Load(), c.SpillBytes.Load())
 		}
@@ -245,8 +321,8 @@ func (s *service) settled() {
 }
 
 func (s *service) total(of func(*metrics.AcceptorCells) int64) (sum int64) {
-	for _, c := range s.board.Acceptors() {
-		sum += of(c)
+	for _, a := range s.acceptors {
+		sum += of(a.cells)
 	}
 	return sum
 }
@@ -259,8 +335,9 @@ func (s *service) closed(reason metrics.Reason, n uint64) {
 	waitFor(s.t, "a session's end as "+reason.String(), func() bool {
 		counts = [metrics.NumReasons]uint64{}
 		var sum uint64
-		for _, c := range s.board.Listeners() {
-			for i := range c.Closed {
+		for _, a := range s.acceptors {
+			c := a.web()
+			for i := range metrics.NumReasons {
 				counts[i] += c.Closed[i].Load()
 				sum += c.Closed[i].Load()
 			}

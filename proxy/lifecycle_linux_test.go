@@ -9,18 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
 // A new Plan holds for new sessions; one that runs keeps its backend.
-func TestApply(t *testing.T) {
+func TestCommit(t *testing.T) {
 	s := start(t)
 	c1, b1 := s.pair()
 	other := s.listen("127.0.0.1:0")
 	defer other.Close()
-	next := &Plan{Listeners: s.plan.Listeners, Pools: []pool.Pool{s.plan.Pools[0]}}
-	next.Pools[0].Backends = []pool.Backend{{Name: "other", Addrs: []netip.AddrPort{addrOf(other)}, Weight: 1}}
-	s.must(s.acceptors[0].Apply(next))
+	next := s.renewed()
+	next.Pools[0].Targets = []pool.Target{targetAt(1, addrOf(other))}
+	s.apply(next)
 
 	c2 := s.dial()
 	b2, err := other.Accept()
@@ -32,15 +33,40 @@ func TestApply(t *testing.T) {
 	expect(t, b1, "first")
 }
 
-func TestApplyRefuses(t *testing.T) {
+// A Plan that does not fit together is refused whole.
+func TestBindRefuses(t *testing.T) {
 	s := start(t)
-	wrong := &Plan{Listeners: []Listener{{Name: "web", Pool: "nowhere"}}, Pools: s.plan.Pools}
-	if err := s.acceptors[0].Apply(wrong); err == nil {
-		t.Error("a listener without a pool was accepted")
+	for name, spoil := range map[string]func(*Plan, *View){
+		"a listener without a pool":          func(p *Plan, _ *View) { p.Listeners[0].Pool = metrics.NewID(7, 1) },
+		"a listener's number out of range":   func(p *Plan, _ *View) { p.Listeners[0].ID = metrics.NewID(metrics.MaxListeners, 1) },
+		"a target's generation is no excuse": func(p *Plan, _ *View) { p.Pools[0].ID = metrics.NewID(metrics.MaxPools, 1) },
+		"no socket":                          func(_ *Plan, v *View) { v.Own.Listeners = nil },
+		"no seat":                            func(p *Plan, _ *View) { p.Seats = []Seat{{Number: 1}} },
+	} {
+		p, v := s.renewed(), s.views[0]
+		p.Seats = []Seat{{Number: 0}}
+		spoil(p, &v)
+		if _, err := s.acceptors[0].Bind(p, v); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 	c, b := s.pair() // and nothing has changed
 	send(t, c, "still")
 	expect(t, b, "still")
+}
+
+// A loop that hangs through many Plans runs the last one when it goes on, at once.
+func TestTheLastPlanCounts(t *testing.T) {
+	s := start(t)
+	release := s.hang(0)
+	for range 10 {
+		s.must(s.tryApply(s.renewed()))
+	}
+	if n := s.acceptors[0].cells.Generation.Load(); n != 1 {
+		t.Fatalf("a loop that hangs runs plan %d", n)
+	}
+	release()
+	waitFor(t, "the last plan", func() bool { return s.acceptors[0].cells.Generation.Load() == 11 })
 }
 
 func TestHolds(t *testing.T) {
@@ -59,15 +85,14 @@ func TestHolds(t *testing.T) {
 func TestStopEmptiesTheQueue(t *testing.T) {
 	const n = 50
 	held := make(chan struct{})
-	s := start(t, func(o *setup) { o.sys = func(y *sys) { y.connect = heldBack(y.connect, held) } })
+	s := start(t, func(o *setup) { o.sys = func(y *sys.Calls) { y.Connect = heldBack(y.Connect, held) } })
 	for range n {
 		s.dial()
 	}
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); s.acceptors[0].StopAccepting() }()
-	waitFor(t, "the stop to be posted", s.acceptors[0].hasPosted.Load)
+	next := s.renewed()
+	next.Listeners[0].Phase = PhaseClosed
+	s.must(s.tryApply(next))
 	close(held)
-	<-stopped
 	for range n {
 		s.answered()
 	}
@@ -83,6 +108,7 @@ func TestCallsAfterTheEnd(t *testing.T) {
 	a := s.acceptors[0]
 	number := a.wakeFD
 	a.Close()
+	<-a.Ended()
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	s.must(err)
 	defer unix.Close(fd)
@@ -90,31 +116,11 @@ func TestCallsAfterTheEnd(t *testing.T) {
 		s.must(unix.Dup3(fd, number, unix.O_CLOEXEC))
 		defer unix.Close(number)
 	}
-	if err := a.Apply(s.plan); !errors.Is(err, ErrEnded) {
-		t.Errorf("Apply: %v", err)
-	}
-	a.StopAccepting()
-	a.Cut(metrics.ReasonDrainDeadline)
+	s.must(s.tryApply(s.renewed()))
+	a.Rescue(1, nil)
 	a.Holds(netip.AddrPort{})
 	a.Close()
 	if n, err := unix.Read(fd, make([]byte, 8)); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("the descriptor that took the number was written to: %d bytes, %v", n, err)
-	}
-}
-
-// An acceptor whose Plan is wrong holds nothing.
-func TestNewRefuses(t *testing.T) {
-	board, err := metrics.NewBoard()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer board.Close()
-	before := openDescriptors(t)
-	plan := &Plan{Listeners: []Listener{{Name: "web", Pool: "nowhere"}}}
-	if _, err := New(Options{Acceptors: 1, Board: board, Plan: plan, Groups: make([]Group, 1)}); err == nil {
-		t.Error("a listener without a pool was accepted")
-	}
-	if n := openDescriptors(t); n != before {
-		t.Errorf("%d descriptors, %d before", n, before)
 	}
 }

@@ -50,7 +50,7 @@ func (a *Acceptor) openLoop() error {
 		unix.Close(a.epoll)
 		return fmt.Errorf("eventfd: %w", err)
 	}
-	if errno := a.sys.watch(a.epoll, a.wakeFD, syscall.EpollEvent{Events: epollIn | epollET, Pad: padWake}); errno != 0 {
+	if errno := a.sys.Watch(a.epoll, a.wakeFD, syscall.EpollEvent{Events: epollIn | epollET, Pad: padWake}); errno != 0 {
 		a.closeLoop()
 		return fmt.Errorf("epoll_ctl eventfd: %w", errno)
 	}
@@ -59,26 +59,20 @@ func (a *Acceptor) openLoop() error {
 
 func (a *Acceptor) closeLoop() {
 	a.pipes.release()
-	a.sys.close(a.epoll)
+	a.sys.Close(a.epoll)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sys.close(a.wakeFD)
+	a.sys.Close(a.wakeFD)
 	a.wakeFD = -1 // its number may soon be a client's connection: a late wake must not write there
 }
 
-// wake ends a wait; the caller holds mu. An eventfd that is full has woken the loop already.
-func (a *Acceptor) wake() {
-	one := [8]byte{1}
-	_, _ = unix.Write(a.wakeFD, one[:])
-}
-
-// Run is the loop. It returns after Close and accepts nothing before StartAccepting.
+// Run is the loop. It returns after Close and accepts nothing before it is given a Plan.
 //
 // A loop that is not pinned is not locked to its thread either: the scheduler makes a
 // busy one step aside every 10 ms, and to bring a locked goroutine back to its thread
 // takes two switches of threads, on a busy machine each behind whoever waits for a CPU.
 func (a *Acceptor) Run() {
-	if len(a.cpus) > 0 {
+	if len(a.CPUs) > 0 {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the loop
 		a.cells.ThreadID.Store(int64(unix.Gettid()))
 	}
@@ -92,7 +86,7 @@ func (a *Acceptor) Run() {
 	}
 	for slot := range a.slab.slots() {
 		if s := a.slab.at(slot); s.state != stateFree {
-			a.cut(slot, s, reasonOfClose)
+			a.end(slot, s, cutFor(reasonOfClose))
 		}
 	}
 	a.open(false)
@@ -104,11 +98,11 @@ func (a *Acceptor) Run() {
 // "any".
 func (a *Acceptor) pin() {
 	var set unix.CPUSet
-	for _, cpu := range a.cpus {
+	for _, cpu := range a.CPUs {
 		set.Set(cpu)
 	}
-	if len(a.cpus) > 0 && unix.SchedSetaffinity(0, &set) == nil {
-		a.cells.CPU.Store(int64(a.cpus[0]) + 1)
+	if len(a.CPUs) > 0 && unix.SchedSetaffinity(0, &set) == nil {
+		a.cells.CPU.Store(int64(a.CPUs[0]) + 1)
 	}
 }
 
@@ -122,7 +116,7 @@ func (a *Acceptor) yield() {
 		return
 	}
 	a.yielded = a.now
-	if len(a.cpus) == 0 {
+	if len(a.CPUs) == 0 {
 		runtime.Gosched()
 	}
 	a.schedule()
@@ -138,8 +132,8 @@ func (a *Acceptor) yield() {
 func (a *Acceptor) schedule() {
 	busy := a.found >= busyEvents*a.turned
 	a.found, a.turned = 0, 0
-	said := len(a.cpus) > 0 && a.cells.Batched.Load() == truth(busy)
-	if a.batches && !said && a.sys.schedule(busy) == 0 {
+	said := len(a.CPUs) > 0 && a.cells.Batched.Load() == truth(busy)
+	if a.Batch && !said && a.sys.Schedule(busy) == 0 {
 		a.cells.Batched.Store(truth(busy))
 	}
 }
@@ -161,33 +155,56 @@ func (a *Acceptor) turn() {
 	for n := a.runs.n; n > 0; n-- {
 		a.step(a.runs.pop(&a.slab))
 	}
-	a.acceptReady()
 	a.runPosted()
-	a.show(n < len(a.events))
+	a.acceptReady()
+	a.sweepSome()
+	a.beat(n < len(a.events))
+	a.cells.Turns.Add(1)
+	a.cells.Heartbeat.Store(a.clockNow())
 }
 
-// show tells the others of this turn. Where epoll told all that it watches and a
-// queue was not in it, nothing waited there as the turn began.
-func (a *Acceptor) show(toldAll bool) {
-	a.cells.Turns.Add(1)
-	a.cells.Heartbeat.Store(a.now)
-	for i := range a.listeners {
-		if l := &a.listeners[i]; l.Rows != nil {
-			l.Rows[a.id].Beat(a.now, toldAll && !a.paused && !slices.ContainsFunc(a.ready, func(r ready) bool {
-				return r.of == a.id && (r.listener == i || r.listener == mailbox)
-			}))
+// settle has beat look at the listener's row until no pick is in flight there.
+func (a *Acceptor) settle(l *listener) {
+	if !l.settling && l.Rows != nil {
+		l.settling = true
+		a.settling = append(a.settling, l)
+	}
+}
+
+// beat tells the rows of this turn, where something came or is on its way. Where epoll
+// told all that it watches and a queue was not in it, nothing waited there as the turn
+// began.
+func (a *Acceptor) beat(toldAll bool) {
+	for _, r := range a.ready {
+		if l := a.listenerAt(r.listener); r.of == a.Seat && l != nil {
+			a.settle(l)
 		}
 	}
+	kept := a.settling[:0]
+	for _, l := range a.settling {
+		waits := slices.ContainsFunc(a.ready, func(r ready) bool {
+			return r.of == a.Seat && (r.listener == int(l.ID.Index()) || r.listener == mailbox)
+		})
+		if inFlight := l.Rows[a.Seat].Beat(a.now, toldAll && !a.paused && !waits); inFlight || waits {
+			kept = append(kept, l)
+		} else {
+			l.settling = false
+		}
+	}
+	a.settling = kept
 }
 
 // open tells steering and siblings whether connections may be sent here.
 func (a *Acceptor) open(open bool) {
-	a.cells.Accepting.Store(truth(open))
-	for _, l := range a.listeners {
+	any := false
+	for _, l := range a.bound.listeners {
+		takes := open && l.phase == PhaseServing
+		any = any || takes
 		if l.Rows != nil {
-			l.Rows[a.id].Open(open)
+			l.Rows[a.Seat].Open(takes)
 		}
 	}
+	a.cells.Accepting.Store(truth(any))
 }
 
 func truth(b bool) int64 {
@@ -198,30 +215,56 @@ func truth(b bool) int64 {
 }
 
 // await fills a.events. It polls while there is work, then waits a moment within
-// the scheduler's sight, and only then blocks; a tick or the beat ends that.
+// the scheduler's sight, and only then blocks: until an event, or until something falls
+// due. A loop that blocks is parked, and owes nobody a turn.
 func (a *Acceptor) await() int {
-	if a.runs.n > 0 || a.hasPosted.Load() {
-		return a.received(a.sys.poll(a.epoll, a.events, 0))
+	if a.runs.n > 0 || a.hasPosted.Load() || a.sweep.active() {
+		return a.received(a.sys.Poll(a.epoll, a.events, 0))
 	}
+	ms := a.untilDue()
 	if !a.idle {
-		if n := a.received(a.sys.poll(a.epoll, a.events, pollMillis)); n > 0 {
+		first := pollMillis
+		if ms >= 0 {
+			first = min(first, ms)
+		}
+		if n := a.received(a.sys.Poll(a.epoll, a.events, first)); n > 0 || ms == first {
 			return n
 		}
-	}
-	for {
-		ms := -1
-		if a.beat > 0 {
-			ms = int(a.beat / time.Millisecond)
-		}
-		if a.wheel.armed > 0 || a.paused {
-			ms = int(tickLength / time.Millisecond)
-		}
-		n := a.received(a.sys.wait(a.epoll, a.events, ms))
-		a.idle = n == 0 // a beat or a tick ended it: no work is near, block again at once
-		if n > 0 || a.hasPosted.Load() || ms >= 0 {
-			return n
+		if ms >= 0 {
+			ms -= first
 		}
 	}
+	a.cells.Parked.Store(1)
+	n := a.received(a.sys.Wait(a.epoll, a.events, ms))
+	a.cells.Heartbeat.Store(a.clockNow()) // first: who is not parked has a recent one
+	a.cells.Parked.Store(0)
+	a.idle = n == 0 // something fell due, or an interruption: no work is near, block again at once
+	return n
+}
+
+// settleMillis is how often a loop looks at picks that are in flight: they are forgiven
+// after two looks more than 0.25 s apart.
+const settleMillis = 150
+
+// untilDue is how many milliseconds the loop may wait; -1 = for as long as it takes.
+func (a *Acceptor) untilDue() (ms int) {
+	ms = -1
+	sooner := func(in int64) {
+		if in = max(in, 0); ms < 0 || in < int64(ms) {
+			ms = int(in)
+		}
+	}
+	if tick, ok := a.wheel.next(); ok {
+		sooner((a.base+int64(tick)*int64(tickLength)-a.now)/int64(time.Millisecond) + 1)
+	}
+	if a.paused {
+		// Not sooner than a tick: who lacks a descriptor is woken by the wheel.
+		sooner(max((a.resumeAt-a.now)/int64(time.Millisecond)+1, int64(tickLength/time.Millisecond)))
+	}
+	if len(a.settling) > 0 {
+		sooner(settleMillis)
+	}
+	return ms
 }
 
 // received is the number of events of a poll or wait. EINTR, the one error they can
@@ -255,7 +298,7 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 
 // watch registers one side of a session once and for all events, edge-triggered.
 func (a *Acceptor) watch(slot int32, s *session, sd side) syscall.Errno {
-	return a.sys.watch(a.epoll, int(s.fd[sd]), syscall.EpollEvent{
+	return a.sys.Watch(a.epoll, int(s.fd[sd]), syscall.EpollEvent{
 		Events: epollIn | epollPri | epollOut | epollRdhup | uint32(epollET),
 		Fd:     slot<<1 | int32(sd), Pad: int32(s.gen),
 	})
@@ -267,10 +310,10 @@ func (a *Acceptor) step(slot int32, s *session) {
 	case stateFree:
 		a.slab.put(slot) // it ended while it was queued
 	case stateDialing:
-		a.dialing(slot, s)
+		a.carryOn(slot, s, a.dialing(slot, s))
 	case stateWaiting:
 		if s.ready[client]&(broken|hup) != 0 {
-			a.abort(slot, s, client)
+			a.end(slot, s, brokenAt(client))
 		}
 	case stateRelaying:
 		a.relay(slot, s)
@@ -288,9 +331,11 @@ func (a *Acceptor) startClock() {
 }
 
 func (a *Acceptor) readClock() {
-	a.now = a.base + int64(time.Since(a.start))
+	a.now = a.clockNow()
 	a.tick = a.tickAt(a.now)
 }
+
+func (c *clock) clockNow() int64 { return c.base + int64(time.Since(c.start)) }
 
 // tickAt counts from the acceptor's start, so that the count lasts for 6.8 years of it
 // and not of the machine.

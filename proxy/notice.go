@@ -33,9 +33,9 @@ const (
 )
 
 func (a *Acceptor) notify(n Notice) {
-	n.Acceptor = a.id
+	n.Acceptor = a.Seat
 	select {
-	case a.notices <- n:
+	case a.Notices <- n:
 	default: // nil or full: the counters tell the rest
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 // pipes is an acceptor's bounded stock of pipes. A half borrows one while bytes are
 // in it. Only an empty pipe comes back; one with bytes left is destroyed.
 type pipes struct {
-	sys     *sys
+	sys     *sys.Calls
 	cells   *metrics.AcceptorCells
 	limit   int // most pipes at a time
 	all     []pipe
@@ -50,7 +51,7 @@ func (p *pipes) borrow(now int64) int32 {
 		p.cells.PipeFallbacks.Add(1)
 		return 0
 	}
-	r, w, capacity, errno := p.sys.pipe(pipeSize)
+	r, w, capacity, errno := p.sys.Pipe(pipeSize)
 	if errno == 0 && capacity < minPipeSize {
 		p.closeEnds(pipe{r: r, w: w})
 		errno = syscall.EPERM
@@ -99,8 +100,8 @@ func (p *pipes) drop(i int32) {
 }
 
 func (p *pipes) closeEnds(e pipe) {
-	p.sys.close(e.r)
-	p.sys.close(e.w)
+	p.sys.Close(e.r)
+	p.sys.Close(e.w)
 }
 
 // release closes every idle pipe.

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 )
 
 // stock is a stock of real pipes.
 func stock(t *testing.T, limit int) (*pipes, *metrics.AcceptorCells) {
 	before := openDescriptors(t)
-	y, cells := linux(), new(metrics.AcceptorCells)
+	y, cells := sys.Linux(), new(metrics.AcceptorCells)
 	p := &pipes{sys: &y, cells: cells, limit: limit}
 	t.Cleanup(func() {
 		p.release()
@@ -88,8 +89,8 @@ func TestPipeRetry(t *testing.T) {
 		errno    syscall.Errno
 	}{{errno: syscall.EMFILE}, {errno: syscall.ENFILE}, {capacity: 2 * 4096}} {
 		p, cells := stock(t, 10)
-		calls, whole := 0, p.sys.pipe
-		p.sys.pipe = func(size int) (int, int, int, syscall.Errno) {
+		calls, whole := 0, p.sys.Pipe
+		p.sys.Pipe = func(size int) (int, int, int, syscall.Errno) {
 			calls++
 			if lack.errno != 0 {
 				return -1, -1, 0, lack.errno
@@ -105,7 +106,7 @@ func TestPipeRetry(t *testing.T) {
 		if calls != 1 || cells.PipeFallbacks.Load() != 100 {
 			t.Errorf("%v: %d tries, %d fallbacks counted", lack, calls, cells.PipeFallbacks.Load())
 		}
-		p.sys.pipe = whole
+		p.sys.Pipe = whole
 		ref := p.borrow(int64(pipeRetry + time.Second))
 		if ref == 0 {
 			t.Fatal("no pipe after the pause")

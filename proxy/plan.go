@@ -1,41 +1,67 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 	"time"
 
+	"sluice/metrics"
 	"sluice/proxy/pool"
 )
 
 // Plan is what acceptors do, built and checked whole by the control plane and
 // never changed or copied afterwards. An acceptor swaps Plans between two turns of its
 // loop. It is plain data: in process mode it travels to the workers.
+//
+// Every session's listener and that listener's pool are in the Plan: what is taken
+// out of the configuration stays in the Plan, in a later Phase, until its last session
+// has ended.
 type Plan struct {
 	Generation  uint64 // grows by one with every Plan published
 	MaxSessions int    // over all listeners and acceptors; 0 = no limit
+	Seats       []Seat // the acceptors that there are
 	Listeners   []Listener
 	Pools       []pool.Pool
 
 	once     sync.Once
-	prepared []pool.Pool
+	prepared map[metrics.ID]*pool.Prepared
+	targets  map[metrics.ID]struct{}
 }
 
-// prepare returns Pools as acceptors pick from them. The first call takes
-// milliseconds, so it is made outside of the loops, and holds for all of them.
-func (p *Plan) prepare() []pool.Pool {
-	p.once.Do(func() {
-		for _, q := range p.Pools {
-			p.prepared = append(p.prepared, q.Prepare())
-		}
-	})
-	return p.prepared
+// Phase is how far a listener, or an acceptor with all its listeners, has come in
+// its life. Each step is a new Plan, and it only goes up, but that who leaves may be
+// called back:
+//
+//	serving ──► leaving ──► closed ──► cut ──► (no more in the Plan)
+//	accepts     accepts     queue      sessions   when it has no session left
+//	            the rest    emptied    cut
+type Phase uint8
+
+// The phases.
+const (
+	PhaseServing Phase = iota // takes connections
+	PhaseLeaving              // takes what still comes: its sockets may be quiesced, see Options.Restore
+	PhaseClosed               // takes nothing more. As it takes effect the queue is emptied a last time; the sockets are not touched again
+	PhaseCut                  // and what still runs is cut, as ReasonDrainDeadline
+	numPhases
+)
+
+// accepts says whether connections are taken from the sockets.
+func (p Phase) accepts() bool { return p <= PhaseLeaving }
+
+// Seat is a place for an acceptor.
+type Seat struct {
+	Number int
+	Phase  Phase // an acceptor's listener is in its own or in this one, whichever is later
 }
 
 // Listener is the data plane's part of a configured listener. Its sockets come
-// separately: they outlive every Plan. A zero duration turns its limit off.
+// separately, in a View. A zero duration turns its limit off.
 type Listener struct {
+	ID                metrics.ID
 	Name              string
-	Pool              string // name of one of the Plan's pools
+	Phase             Phase
+	Pool              metrics.ID // one of the Plan's pools
 	Relay             Relay
 	MaxSessions       int           // over all acceptors; 0 = no limit
 	WaitForBackend    time.Duration // accept to the last try of a session that no backend takes; 0 = it ends at once
@@ -56,3 +82,49 @@ const (
 	RelaySplice              // splice always; copy only when no pipe can be had
 	RelayCopy                // copy always
 )
+
+// Renewed is a Plan like p, to be changed and published as the next one.
+func (p *Plan) Renewed() *Plan {
+	return &Plan{
+		Generation: p.Generation + 1, MaxSessions: p.MaxSessions,
+		Seats: slices.Clone(p.Seats), Listeners: slices.Clone(p.Listeners), Pools: slices.Clone(p.Pools),
+	}
+}
+
+// Seat is the place with a number.
+func (p *Plan) Seat(number int) (Seat, bool) {
+	i := slices.IndexFunc(p.Seats, func(s Seat) bool { return s.Number == number })
+	if i < 0 {
+		return Seat{}, false
+	}
+	return p.Seats[i], true
+}
+
+// prepare returns what acceptors pick from. The first call takes milliseconds, so it
+// is made outside of the loops, and holds for all of them. A pool that is as it was in
+// the Plan before, which may be nil, keeps what was made for it.
+func (p *Plan) prepare(before *Plan) map[metrics.ID]*pool.Prepared {
+	p.once.Do(func() {
+		p.prepared, p.targets = make(map[metrics.ID]*pool.Prepared, len(p.Pools)), map[metrics.ID]struct{}{}
+		for i := range p.Pools {
+			q := &p.Pools[i]
+			for _, t := range q.Targets {
+				p.targets[t.ID] = struct{}{}
+			}
+			if before != nil {
+				if old := before.prepare(nil)[q.ID]; old != nil && old.Same(q) {
+					p.prepared[q.ID] = old
+					continue
+				}
+			}
+			p.prepared[q.ID] = q.Prepare()
+		}
+	})
+	return p.prepared
+}
+
+// hasTarget says whether a target is in one of the pools of a prepared Plan.
+func (p *Plan) hasTarget(id metrics.ID) bool {
+	_, has := p.targets[id]
+	return has
+}

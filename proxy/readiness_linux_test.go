@@ -151,7 +151,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 						break
 					}
 				}
-				w := newWorld(t, func(p *Plan) { p.Pools[0].Backends = p.Pools[0].Backends[:1] })
+				w := newWorld(t, func(p *Plan) { p.Pools[0].Targets = p.Pools[0].Targets[:1] })
 				s := e.begin(w)
 				fds := s.fd
 				w.tell(fds[e.side], m)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
-	"sluice/proxy/pool"
+	"sluice/proxy/internal/sys"
 )
 
 // Each close reason that the data plane gives is reached once, with real sockets,
@@ -65,7 +65,7 @@ func TestReasonBackendReset(t *testing.T) {
 func TestResetAfterData(t *testing.T) {
 	held := make(chan struct{})
 	s := start(t, func(o *setup) {
-		o.sys = func(y *sys) { y.connect = heldBack(y.connect, held) }
+		o.sys = func(y *sys.Calls) { y.Connect = heldBack(y.Connect, held) }
 	})
 	c := s.dial()
 	send(t, c, "last words")
@@ -79,15 +79,15 @@ func TestResetAfterData(t *testing.T) {
 }
 
 func TestReasonConnectFailed(t *testing.T) {
-	s := start(t, func(o *setup) { o.pool().Backends[0].Addrs[0] = nobody(t) })
+	s := start(t, func(o *setup) { o.pool().Targets[0].Addr = nobody(t) })
 	s.wantRefused()
 	s.closed(metrics.ReasonConnectFailed, 1)
 }
 
 func TestReasonConnectTimeout(t *testing.T) {
 	s := start(t, func(o *setup) {
-		o.pool().Backends[0].Addrs[0] = silent(t)
-		o.pool().Backends = append(o.pool().Backends, pool.Backend{Name: "other", Addrs: o.pool().Backends[0].Addrs, Weight: 1})
+		o.pool().Targets[0].Addr = silent(t)
+		o.pool().Targets = append(o.pool().Targets, targetAt(1, o.pool().Targets[0].Addr))
 		o.pool().ConnectTimeout = 100 * time.Millisecond
 		o.pool().Retries = 1
 	})
@@ -100,7 +100,7 @@ func TestReasonConnectTimeout(t *testing.T) {
 }
 
 func TestReasonNoBackend(t *testing.T) {
-	s := start(t, func(o *setup) { o.pool().Backends[0].Addrs = nil })
+	s := start(t, func(o *setup) { o.pool().Targets = nil })
 	s.wantRefused()
 	s.closed(metrics.ReasonNoBackend, 1)
 }
@@ -199,14 +199,10 @@ func TestReasonFirstByte(t *testing.T) {
 func TestReasonDrainDeadline(t *testing.T) {
 	s := start(t)
 	c, b := s.pair()
-	a := s.acceptors[0]
-	a.StopAccepting()
-	if a.cells.Accepting.Load() != 0 {
-		t.Error("it still says that it accepts")
-	}
+	s.enter(PhaseClosed)
 	send(t, c, "going on")
 	expect(t, b, "going on")
-	a.Cut(metrics.ReasonDrainDeadline)
+	s.enter(PhaseCut)
 	wantEnd(t, c, "", sawRST)
 	wantEnd(t, b, "", sawRST)
 	s.closed(metrics.ReasonDrainDeadline, 1)
@@ -281,5 +277,6 @@ func boundSocket(t testing.TB) (int, netip.AddrPort) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	return fd, sysAddr(unix.SYS_GETSOCKNAME, fd)
+	calls := sys.Linux()
+	return fd, calls.LocalAddr(fd)
 }

@@ -48,16 +48,16 @@ func (a *Acceptor) relay(slot int32, s *session) {
 	}
 	switch {
 	case v >= brokenClient:
-		a.abort(slot, s, side(v-brokenClient))
+		a.end(slot, s, brokenAt(side(v-brokenClient)))
 	case s.done():
-		a.finish(slot, s)
+		a.end(slot, s, finished(s))
 	default:
 		if v == unfinished {
 			a.runs.push(&a.slab, slot)
 		}
 		if s.halfClosed() && !s.halfCounted {
 			s.halfCounted = true
-			a.listeners[s.listener].cells.HalfClosed.Add(1)
+			a.listenerOf(s).cells.HalfClosed.Add(1)
 			a.armNearest(slot, s)
 		}
 	}
@@ -115,7 +115,7 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 //	write  EAGAIN, short  the receiver is full: not writable until the next event
 func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 	h, src, dst := &s.half[d], side(d), side(d^1)
-	n, errno := a.sys.read(int(s.fd[src]), a.buffer)
+	n, errno := a.sys.Read(int(s.fd[src]), a.buffer)
 	if errno != 0 {
 		return 0, s.notRead(src, errno)
 	}
@@ -127,7 +127,7 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 		s.ready[src] &^= readable
 	}
 	a.adapt(s, h, n)
-	m, errno := a.sys.write(int(s.fd[dst]), a.buffer[:n])
+	m, errno := a.sys.Write(int(s.fd[dst]), a.buffer[:n])
 	if errno != 0 {
 		m = 0
 		if v := s.notWritten(dst, errno); v != blocked {
@@ -158,7 +158,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 		return a.copy(s, d)
 	}
 	p := a.pipes.at(ref)
-	n, errno := a.sys.splice(int(s.fd[src]), p.w, p.capacity)
+	n, errno := a.sys.Splice(int(s.fd[src]), p.w, p.capacity)
 	if errno != 0 || n == 0 {
 		a.pipes.giveBack(ref)
 		if errno != 0 {
@@ -183,12 +183,12 @@ func (a *Acceptor) flush(s *session, d direction) (int, verdict) {
 	path := metrics.PathCopy
 	if h.pipe != 0 {
 		path = metrics.PathSplice
-		n, errno = a.sys.splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
+		n, errno = a.sys.Splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
 		if errno == syscall.EPIPE { // or ECONNRESET: splice(2) loses the error if it comes behind a part of the bytes
 			errno = syscall.ECONNRESET
 		}
 	} else {
-		n, errno = a.sys.write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
+		n, errno = a.sys.Write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
 	}
 	if errno != 0 {
 		return 0, s.notWritten(dst, errno)
@@ -224,7 +224,7 @@ func (a *Acceptor) endHalf(s *session, d direction) verdict {
 		return blocked
 	}
 	dst := side(d ^ 1)
-	if errno := a.sys.shutdown(int(s.fd[dst])); errno != 0 {
+	if errno := a.sys.Shutdown(int(s.fd[dst])); errno != 0 {
 		s.ready[dst] |= readable | broken // ENOTCONN: it has been reset; see notWritten
 		return unfinished
 	}
@@ -285,7 +285,7 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 		return
 	}
 	s.moved = a.tick
-	l, b := a.listeners[s.listener].cells, a.backends[s.backend].cells
+	l, b := a.listenerOf(s).cells, a.targetOf(s)
 	if d == toBackend {
 		l.Received[path].Add(uint64(n))
 		b.Sent.Add(uint64(n))
@@ -297,8 +297,9 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 
 // adapt chooses how the half goes on after it has read n bytes at once.
 func (a *Acceptor) adapt(s *session, h *half, n int) {
-	switch a.listeners[s.listener].Relay {
+	switch a.listenerOf(s).Relay {
 	case RelayCopy:
+		h.splicing = false
 		return
 	case RelaySplice:
 		h.splicing = true

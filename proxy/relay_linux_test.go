@@ -18,7 +18,7 @@ import (
 // total are counted: a reader may have them before.
 func (s *service) paths(total uint64) (copied, spliced uint64) {
 	s.t.Helper()
-	l := s.acceptors[0].listeners[0].cells
+	l := s.acceptors[0].web()
 	waitFor(s.t, "the bytes to be counted", func() bool {
 		copied, spliced = l.Received[metrics.PathCopy].Load(), l.Received[metrics.PathSplice].Load()
 		return copied+spliced == total
@@ -233,7 +233,7 @@ func TestBytesAreCounted(t *testing.T) {
 			}
 		}
 		s.settled()
-		l, k := s.acceptors[0].listeners[0].cells, s.acceptors[0].backends[0].cells
+		l, k := s.acceptors[0].web(), s.board.Target(0, metrics.NewID(0, 1))
 		received := l.Received[metrics.PathCopy].Load() + l.Received[metrics.PathSplice].Load()
 		sent := l.Sent[metrics.PathCopy].Load() + l.Sent[metrics.PathSplice].Load()
 		if received != 3<<20 || sent != 5<<20 || k.Sent.Load() != received || k.Received.Load() != sent {

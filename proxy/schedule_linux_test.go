@@ -36,14 +36,14 @@ func TestBusyLoopIsBatched(t *testing.T) {
 	if len(w.batch) > 0 {
 		t.Errorf("not wanted, and asked for %v", w.batch)
 	}
-	w.a.batches = true
+	w.a.Batch = true
 	turns(client)
 	want("one event a turn", false, 0)
 	turns(client, backend)
 	want("two events a turn", true, 1)
 	turns(client)
 	want("one again", false, 0)
-	w.a.cpus = []int{0}
+	w.a.CPUs = []int{0}
 	turns(client)
 	if len(w.batch) > 0 {
 		t.Errorf("a pinned one, and nothing has changed: asked for %v", w.batch)
@@ -52,7 +52,7 @@ func TestBusyLoopIsBatched(t *testing.T) {
 	if got := w.a.cells.Batched.Load(); got != 1 || len(w.batch) != 1 {
 		t.Errorf("a pinned one, two events: batched %d, asked for %v", got, w.batch)
 	}
-	w.a.cpus = nil
+	w.a.CPUs = nil
 	turns(client)
 	w.faults["schedule"] = always(syscall.EPERM)
 	turns(client, backend)
@@ -63,7 +63,7 @@ func TestBusyLoopIsBatched(t *testing.T) {
 // A stream is one event a turn, and each splice counts as one more.
 func TestStreamingLoopIsBatched(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
-	w.a.batches = true
+	w.a.Batch = true
 	s, f := w.relaying()
 	for range 30 {
 		w.elapsed += time.Millisecond

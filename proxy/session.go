@@ -14,33 +14,27 @@ import "sluice/metrics"
 //	each half while relaying:  open ──EOF──► flushing ──all delivered──► done (the peer is told by SHUT_WR)
 //
 // fd[client] is valid from dialing on, fd[backend] in dialing and relaying. Only
-// setState moves a session, only close ends it.
+// setState moves a session, only end ends it.
 //
 // It holds no pointer: thousands of them lie in the slab, and the garbage
-// collector does not look inside. Both tick fields count wheel ticks.
+// collector does not look inside. Listener and target are numbers that nobody else is
+// given while it lives.
 type session struct {
 	gen         uint32 // counts the uses of this slot; an event of an older use is stale
+	opening     int32  // index in the acceptor's openings plus one; 0 while relaying
 	state       state
-	queued      bool // on the run list
-	tried       uint64
-	tries       uint8
-	turn        uint16               // where its tries begin among the addresses of a backend
-	firstEOF    metrics.Reason       // whose FIN came first; valid once a half is not open
-	listener    uint16               // index in Acceptor.listeners
-	backend     uint32               // index in Acceptor.backends; valid if picked
-	picked      bool                 // counted as active on that backend
-	lacking     bool                 // dialing waits for a descriptor; counted in Acceptor.lacking
-	awaiting    bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
-	halfCounted bool                 // counted as half-closed
-	lastError   metrics.ConnectError // of the last failed try
-	ready       [2]readiness         // by side
-	fd          [2]int32             // by side
-	half        [2]half              // by direction
-	opened      int64                // clock at accept, nanoseconds
-	dialed      int64                // clock at the last connect
-	moved       uint32               // tick of the last byte or state
-	until       uint32               // tick at which dialing or waiting ends
-	maxTick     uint32               // tick at which max_duration ends; 0 = never
+	queued      bool           // on the run list
+	picked      bool           // counted as active on its target
+	halfCounted bool           // counted as half-closed
+	firstEOF    metrics.Reason // whose FIN came first; valid once a half is not open
+	ready       [2]readiness   // by side
+	listener    uint16         // metrics.ID.Index
+	target      uint16         // the same; valid if picked
+	fd          [2]int32       // by side
+	half        [2]half        // by direction
+	opened      int64          // clock at accept, nanoseconds
+	moved       uint32         // tick of the wheel: of the last byte or state
+	maxTick     uint32         // tick at which max_duration ends; 0 = never
 	timer       link
 	nextRun     int32 // run list; also the free list
 }

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"testing"
 
+	"sluice/metrics"
 	"sluice/proxy/pool"
 )
 
@@ -12,36 +13,34 @@ import (
 func bySource(p *Plan) {
 	q := &p.Pools[0]
 	q.Pick = pool.SourceHash
-	q.Backends = []pool.Backend{
-		{Name: "a", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}, Weight: 1},
-		{Name: "b", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:80")}, Weight: 1},
-	}
+	q.Targets = []pool.Target{targetAt(0, netip.MustParseAddrPort("192.0.2.1:80")), targetAt(1, netip.MustParseAddrPort("192.0.2.2:80"))}
 }
 
 // The client's address decides, not its port, and a session that is refused goes where
 // the table says.
 func TestSourceDecides(t *testing.T) {
-	picker := pool.NewPicker(func() pool.Pool {
-		p := Plan{Pools: make([]pool.Pool, 1)}
-		bySource(&p)
-		return p.Pools[0].Prepare()
-	}(), 0, nil)
+	p := Plan{Pools: make([]pool.Pool, 1)}
+	bySource(&p)
+	weights := make([]metrics.Gauge, 2)
+	weights[0].Store(1)
+	weights[1].Store(1)
+	picker := pool.NewPicker(p.Pools[0].Prepare(), 0, make([]metrics.Gauge, 2), weights)
 	for _, client := range []string{"198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::1", "2001:db8::2"} {
 		addr := netip.MustParseAddr(client)
-		first := picker.Pick(0, addr)
+		first := picker.Pick(nil, addr)
 		for port := range uint16(3) {
 			w := newWorld(t, bySource)
 			w.peer = netip.AddrPortFrom(addr, 1000+port)
-			if _, s := w.accept(); int(s.backend) != first {
-				t.Errorf("%v went to %d, want %d", w.peer, s.backend, first)
+			if _, s := w.accept(); int(s.target) != first {
+				t.Errorf("%v went to %d, want %d", w.peer, s.target, first)
 			}
 			w.settled()
 
 			w = newWorld(t, bySource)
 			w.peer = netip.AddrPortFrom(addr, 1000+port)
 			w.faults["connect"] = []syscall.Errno{syscall.ECONNREFUSED}
-			if _, s := w.accept(); int(s.backend) != 1-first || s.state != stateDialing {
-				t.Errorf("%v was refused and went to %d, want %d", w.peer, s.backend, 1-first)
+			if _, s := w.accept(); int(s.target) != 1-first || s.state != stateDialing {
+				t.Errorf("%v was refused and went to %d, want %d", w.peer, s.target, 1-first)
 			}
 			w.settled()
 		}
@@ -63,14 +62,21 @@ func TestSourceIsAskedWhereItCounts(t *testing.T) {
 
 // The table is made once for all acceptors that are given a Plan.
 func TestPlanIsPreparedOnce(t *testing.T) {
-	p := &Plan{Pools: make([]pool.Pool, 1)}
+	p, next := &Plan{Pools: []pool.Pool{{ID: appID}}}, &Plan{Pools: []pool.Pool{{ID: appID}}}
 	bySource(p)
-	first, second := p.prepare(), p.prepare()
-	if &first[0] != &second[0] {
+	bySource(next)
+	first := p.prepare(nil)[appID]
+	if p.prepare(nil)[appID] != first {
 		t.Error("it is prepared again")
 	}
-	if len(p.Pools[0].Backends) != 2 || first[0].Pick != pool.SourceHash {
-		t.Errorf("prepared as %+v", first)
+	if next.prepare(p)[appID] != first {
+		t.Error("it is prepared again for a plan in which the pool is the same")
+	}
+	other := &Plan{Pools: []pool.Pool{{ID: appID}}}
+	bySource(other)
+	other.Pools[0].Targets[1].Addr = netip.MustParseAddrPort("192.0.2.3:80")
+	if other.prepare(next)[appID] == first {
+		t.Error("another pool has the table of the one before")
 	}
 }
 
@@ -79,20 +85,23 @@ func TestAddresses(t *testing.T) {
 	s := start(t)
 	c, _ := s.pair()
 	a := s.acceptors[0]
-	a.do(func() {
+	done := make(chan struct{})
+	a.post(func() {
+		defer close(done)
 		for slot := range a.slab.slots() {
 			if session := a.slab.at(slot); session.state != stateFree {
 				fd := int(session.fd[client])
-				if got := a.sys.peerAddr(fd).String(); got != c.LocalAddr().String() {
+				if got := a.sys.PeerAddr(fd).String(); got != c.LocalAddr().String() {
 					t.Errorf("the peer is %s, want %s", got, c.LocalAddr())
 				}
-				if got := a.sys.localAddr(fd).String(); got != c.RemoteAddr().String() {
+				if got := a.sys.LocalAddr(fd).String(); got != c.RemoteAddr().String() {
 					t.Errorf("this end is %s, want %s", got, c.RemoteAddr())
 				}
 			}
 		}
 	})
-	if got := a.sys.peerAddr(-1); got.IsValid() {
+	<-done
+	if got := a.sys.PeerAddr(-1); got.IsValid() {
 		t.Errorf("no socket has the peer %s", got)
 	}
 }

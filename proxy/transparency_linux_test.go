@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/proxy/internal/sys"
 )
 
 // What a server says before it throws a sender out, such as HTTP's 413, reaches the
@@ -67,7 +69,7 @@ func TestUrgentByte(t *testing.T) {
 		held := make(chan struct{})
 		s := start(t, func(o *setup) {
 			o.listener().Relay = relay
-			o.sys = func(y *sys) { y.connect = heldBack(y.connect, held) }
+			o.sys = func(y *sys.Calls) { y.Connect = heldBack(y.Connect, held) }
 		})
 		c := s.dial()
 		send(t, c, "before")
@@ -109,7 +111,7 @@ func TestHalfClosedGoesOn(t *testing.T) {
 	c, b := s.pair()
 	c.CloseWrite()
 	wantEnd(t, b, "", sawFIN)
-	waitFor(t, "the half to be counted", func() bool { return s.acceptors[0].listeners[0].cells.HalfClosed.Load() == 1 })
+	waitFor(t, "the half to be counted", func() bool { return s.acceptors[0].web().HalfClosed.Load() == 1 })
 	for range 5 {
 		<-time.After(tickLength)
 		send(t, b, "still here")

@@ -27,53 +27,52 @@ const (
 	parkJitter = 2
 )
 
-// noneLeft ends a session that no backend took, if it may not wait for one.
-func (a *Acceptor) noneLeft(slot int32, s *session, p *pooled) {
+// noneLeft is the outcome for a session that no backend took: it waits for one, if it
+// may, or is over.
+func (a *Acceptor) noneLeft(s *session, p *pooled) outcome {
+	o := a.openings.of(s)
 	switch {
 	case a.mayWait(s, p):
-		a.park(slot, s)
-	case s.tries == 0:
+		return a.park(s)
+	case o.tries == 0:
 		p.cells.NoBackend.Add(1)
-		a.cut(slot, s, metrics.ReasonNoBackend)
-	case s.lastError == metrics.ConnectTimeout:
-		a.cut(slot, s, metrics.ReasonConnectTimeout)
-	default:
-		a.cut(slot, s, metrics.ReasonConnectFailed)
+		return over(cutFor(metrics.ReasonNoBackend))
+	case o.lastError == metrics.ConnectTimeout:
+		return over(cutFor(metrics.ReasonConnectTimeout))
 	}
+	return over(cutFor(metrics.ReasonConnectFailed))
 }
 
 func (a *Acceptor) mayWait(s *session, p *pooled) bool {
 	age := time.Duration(a.now - s.opened)
-	if s.tries > 0 && s.lastError == metrics.ConnectNoPorts && age < p.ConnectTimeout {
+	if o := a.openings.of(s); o.tries > 0 && o.lastError == metrics.ConnectNoPorts && age < p.ConnectTimeout {
 		return true
 	}
-	return age < a.listeners[s.listener].WaitForBackend && a.awaitBackend(s)
+	return age < a.listenerOf(s).WaitForBackend && a.awaitBackend(s)
 }
 
 // awaitBackend counts s among those that wait for a backend, unless there are
 // max_waiting over all acceptors. Like takePlace it adds first and looks at the sum
 // after, so two that want the last place at the same time may both be refused it.
 func (a *Acceptor) awaitBackend(s *session) bool {
-	if s.awaiting {
+	o := a.openings.of(s)
+	if o.awaiting {
 		return true
 	}
-	l := &a.listeners[s.listener]
+	l := a.listenerOf(s)
 	l.cells.Waiting.Add(1)
-	var sum int64
-	for _, c := range l.all {
-		sum += c.Waiting.Load()
-	}
-	if s.awaiting = sum <= int64(l.MaxWaiting); !s.awaiting {
+	sum := a.sumOver(l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Waiting })
+	if o.awaiting = sum <= int64(l.MaxWaiting); !o.awaiting {
 		l.cells.Waiting.Add(-1)
 	}
-	return s.awaiting
+	return o.awaiting
 }
 
 // stopAwaiting counts s out again, if it was counted.
 func (a *Acceptor) stopAwaiting(s *session, end metrics.WaitEnd) {
-	if s.awaiting {
-		s.awaiting = false
-		l := a.listeners[s.listener].cells
+	if o := a.openings.of(s); o.awaiting {
+		o.awaiting = false
+		l := a.listenerOf(s).cells
 		l.Waiting.Add(-1)
 		l.Waited[end].Add(1)
 	}
@@ -81,8 +80,8 @@ func (a *Acceptor) stopAwaiting(s *session, end metrics.WaitEnd) {
 
 // setLacking notes whether s waits for a descriptor. While one does, nobody new is accepted.
 func (a *Acceptor) setLacking(s *session, is bool) {
-	if s.lacking != is {
-		s.lacking = is
+	if o := a.openings.of(s); o.lacking != is {
+		o.lacking = is
 		if is {
 			a.lacking++
 		} else {
@@ -92,13 +91,13 @@ func (a *Acceptor) setLacking(s *session, is bool) {
 }
 
 // park lets a session wait for its next try.
-func (a *Acceptor) park(slot int32, s *session) {
-	s.until = a.tick + ticks(parkFor) + a.random.Uint32N(parkJitter+1)
-	a.setState(slot, s, stateWaiting)
+func (a *Acceptor) park(s *session) outcome {
+	a.openings.of(s).until = a.tick + ticks(parkFor) + a.random.Uint32N(parkJitter+1)
+	return outcome{state: stateWaiting}
 }
 
 // unpark dials again.
-func (a *Acceptor) unpark(slot int32, s *session) {
-	s.tried, s.tries = 0, 0
-	a.dial(slot, s)
+func (a *Acceptor) unpark(slot int32, s *session) outcome {
+	a.openings.of(s).tries = 0
+	return a.dial(slot, s)
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
@@ -44,21 +44,16 @@ func working(w *world) { w.faults["connect"] = nil }
 // resolve publishes a Plan in which the backends' names have their address, or none.
 func (w *world) resolve(known bool) {
 	p := w.plan.Pools[0]
-	p.Backends = slices.Clone(p.Backends)
-	if !known {
-		for i := range p.Backends {
-			p.Backends[i].Addrs = nil
-		}
+	if p.Targets = nil; known {
+		p.Targets = []pool.Target{targetAt(0, netip.MustParseAddrPort("192.0.2.1:80")), targetAt(1, netip.MustParseAddrPort("192.0.2.1:80"))}
 	}
-	if err := w.a.apply(&Plan{Listeners: w.plan.Listeners, Pools: []pool.Pool{p}}, nil); err != nil {
-		w.t.Fatal(err)
-	}
+	w.apply(&Plan{Listeners: w.plan.Listeners, Pools: []pool.Pool{p}})
 }
 
 // wantWaits checks how many wait now, and how the waits that are over ended.
 func (w *world) wantWaits(now int64, connected, closed uint64) {
 	w.t.Helper()
-	c := w.a.listeners[0].cells
+	c := w.a.web()
 	if n, co, cl := c.Waiting.Load(), c.Waited[metrics.WaitConnected].Load(), c.Waited[metrics.WaitClosed].Load(); n != now || co != connected || cl != closed {
 		w.t.Errorf("%d wait, %d have been connected, %d closed; want %d, %d, %d", n, co, cl, now, connected, closed)
 	}
@@ -118,7 +113,7 @@ func TestWaitForBackendEnds(t *testing.T) {
 			if reason := w.ended(); reason != absence.reason.String() {
 				t.Errorf("closed as %q, want %q", reason, absence.reason)
 			}
-			if n := w.a.pools[0].cells.NoBackend.Load(); n > 1 {
+			if n := w.a.Board.Pool(0, appID).NoBackend.Load(); n > 1 {
 				t.Errorf("one session counted %d times as without a backend", n)
 			}
 			w.wantWaits(0, 0, 1)
@@ -169,13 +164,13 @@ func TestMaxWaitingOverAcceptors(t *testing.T) {
 	s := start(t, func(o *setup) {
 		o.acceptors, o.apart = 2, true
 		o.listener().WaitForBackend, o.listener().MaxWaiting = deadline, 3
-		o.pool().Backends[0].Addrs[0] = nobody(t)
+		o.pool().Targets[0].Addr = nobody(t)
 	})
 	waiting := func(want int64) func() bool {
 		return func() bool {
 			var sum int64
-			for _, c := range s.board.Listeners() {
-				sum += c.Waiting.Load()
+			for _, a := range s.acceptors {
+				sum += a.web().Waiting.Load()
 			}
 			return sum == want
 		}
@@ -198,7 +193,7 @@ func TestMaxWaitingOverAcceptors(t *testing.T) {
 func TestClientLeavesWhileItWaits(t *testing.T) {
 	s := start(t, func(o *setup) {
 		o.listener().WaitForBackend, o.listener().MaxWaiting = deadline, 2
-		o.pool().Backends[0].Addrs = nil
+		o.pool().Targets = nil
 	})
 	asks, leaves := s.dial(), s.dial()
 	send(t, asks, "question")
@@ -208,9 +203,9 @@ func TestClientLeavesWhileItWaits(t *testing.T) {
 	abortConn(t, leaves)
 	s.closed(metrics.ReasonClientReset, 1)
 
-	p := s.plan.Pools[0]
-	p.Backends = []pool.Backend{{Name: "b", Addrs: []netip.AddrPort{addrOf(s.backend)}, Weight: 1}}
-	s.must(s.acceptors[0].Apply(&Plan{Listeners: s.plan.Listeners, Pools: []pool.Pool{p}}))
+	next := s.renewed()
+	next.Pools[0].Targets = []pool.Target{targetAt(0, addrOf(s.backend))}
+	s.apply(next)
 	b := s.answered()
 	wantEnd(t, b, "question", sawFIN)
 	send(t, b, "answer")
@@ -227,7 +222,7 @@ func TestWaitersAreOutOfStep(t *testing.T) {
 	}
 	at := map[uint32]int{}
 	for slot := range int32(100) {
-		at[w.a.slab.at(slot).until]++
+		at[w.a.openings.of(w.a.slab.at(slot)).until]++
 	}
 	for tick, n := range at {
 		if n > 60 {
@@ -250,10 +245,10 @@ func TestWaiterMeetsItself(t *testing.T) {
 	met := make(chan struct{})
 	s := start(t, func(o *setup) {
 		o.listener().WaitForBackend, o.listener().MaxWaiting = deadline, 1
-		o.pool().Backends[0].Addrs[0] = at
-		o.sys = func(y *sys) {
-			connect, reset, tries := y.connect, y.reset, 0
-			y.connect = func(fd int, to netip.AddrPort) syscall.Errno {
+		o.pool().Targets[0].Addr = at
+		o.sys = func(y *sys.Calls) {
+			connect, reset, tries := y.Connect, y.Reset, 0
+			y.Connect = func(fd int, to netip.AddrPort) syscall.Errno {
 				if tries++; tries == 2 {
 					shared(fd)
 					if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
@@ -262,8 +257,8 @@ func TestWaiterMeetsItself(t *testing.T) {
 				}
 				return connect(fd, to)
 			}
-			y.reset = func(fd int) syscall.Errno {
-				if y.localAddr(fd) == at && y.peerAddr(fd) == at {
+			y.Reset = func(fd int) syscall.Errno {
+				if y.LocalAddr(fd) == at && y.PeerAddr(fd) == at {
 					close(met)
 				}
 				return reset(fd)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
@@ -52,37 +53,52 @@ func newWorld(t *testing.T, change ...func(*Plan)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}
+	at := netip.MustParseAddrPort("192.0.2.1:80")
 	w := &world{
 		t: t, fds: map[int]*fakeFD{}, calls: map[string]int{}, faults: map[string][]syscall.Errno{}, watched: map[int]syscall.EpollEvent{},
 		notices: make(chan Notice, 100), local: netip.MustParseAddrPort("192.0.2.9:49152"),
-		plan: &Plan{Listeners: []Listener{{Name: "web", Pool: "app"}}, Pools: []pool.Pool{{
-			Name: "app", ConnectTimeout: time.Second, Retries: 1,
-			Backends: []pool.Backend{{Name: "a", Addrs: at, Weight: 1}, {Name: "b", Addrs: at, Weight: 1}},
+		plan: &Plan{Listeners: []Listener{{ID: webID, Name: "web", Phase: PhaseServing, Pool: appID}}, Pools: []pool.Pool{{
+			ID: appID, Name: "app", ConnectTimeout: time.Second, Retries: 1,
+			Targets: []pool.Target{targetAt(0, at), targetAt(1, at)},
 		}}},
 	}
 	for _, c := range change {
 		c(w.plan)
 	}
 	w.a, err = New(Options{
-		Acceptors: 1, Board: board, Plan: w.plan, Groups: []Group{{Sockets: []int{fakeListener}}},
-		Notices: w.notices, MaxPipes: 2, Beat: tickLength,
+		Board: board, Notices: w.notices, Restore: func(int) error { return nil }, Settings: Settings{MaxPipes: 2},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	real := w.a.sys
 	t.Cleanup(func() {
-		real.close(w.a.epoll)
-		real.close(w.a.wakeFD)
+		real.Close(w.a.epoll)
+		real.Close(w.a.wakeFD)
 		if err := board.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	w.play()
-	w.a.open(true)
-	w.a.watchSockets(0)
+	w.apply(w.plan)
 	return w
+}
+
+// apply puts a Plan in force.
+func (w *world) apply(plan *Plan) {
+	w.t.Helper()
+	plan.Generation, plan.Seats = w.plan.Generation+1, []Seat{{Phase: PhaseServing}}
+	for _, p := range plan.Pools {
+		for _, t := range p.Targets {
+			w.a.Board.Weights()[t.ID.Index()].Store(int64(t.Weight))
+		}
+	}
+	b, err := w.a.Bind(plan, View{Own: Sockets{Listeners: map[metrics.ID]int{webID: fakeListener}, Mail: -1}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.a.commit(b)
+	w.plan = plan
 }
 
 // fault counts a call of step and says what it fails with.
@@ -116,8 +132,8 @@ func (w *world) play() {
 		delete(w.watched, fd)
 		return 0
 	}
-	w.a.sys = sys{
-		accept: func(int) (int, syscall.Errno) {
+	w.a.sys = sys.Calls{
+		Accept: func(int) (int, syscall.Errno) {
 			if e := w.fault("accept"); e != 0 {
 				return -1, e
 			}
@@ -127,39 +143,39 @@ func (w *world) play() {
 			w.queue--
 			return w.open(), 0
 		},
-		age: func(fd int) time.Duration { w.at(fd); return 0 },
-		socket: func(int) (int, syscall.Errno) {
+		Age: func(fd int) time.Duration { w.at(fd); return 0 },
+		Socket: func(int) (int, syscall.Errno) {
 			if e := w.fault("socket"); e != 0 {
 				return -1, e
 			}
 			return w.open(), 0
 		},
-		bind: func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
-		connect: func(fd int, _ netip.AddrPort) syscall.Errno {
+		Bind: func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
+		Connect: func(fd int, _ netip.AddrPort) syscall.Errno {
 			w.at(fd)
 			if e := w.fault("connect"); e != 0 {
 				return e
 			}
 			return syscall.EINPROGRESS
 		},
-		sockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },
-		localAddr: func(fd int) netip.AddrPort { w.at(fd); return w.local },
-		peerAddr:  func(fd int) netip.AddrPort { w.at(fd); w.fault("peerAddr"); return w.peer },
-		read: func(fd int, p []byte) (int, syscall.Errno) {
+		SockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },
+		LocalAddr: func(fd int) netip.AddrPort { w.at(fd); return w.local },
+		PeerAddr:  func(fd int) netip.AddrPort { w.at(fd); w.fault("peerAddr"); return w.peer },
+		Read: func(fd int, p []byte) (int, syscall.Errno) {
 			f := w.at(fd)
 			if e := w.fault("read"); e != 0 {
 				return 0, e
 			}
 			return f.read(p)
 		},
-		write: func(fd int, p []byte) (int, syscall.Errno) {
+		Write: func(fd int, p []byte) (int, syscall.Errno) {
 			f := w.at(fd)
 			if e := w.fault("write"); e != 0 {
 				return 0, e
 			}
 			return f.write(p)
 		},
-		splice: func(from, to, n int) (int, syscall.Errno) {
+		Splice: func(from, to, n int) (int, syscall.Errno) {
 			in, out, step := w.at(from), w.at(to), "splice out"
 			if out.reader != nil {
 				out, step = out.reader, "splice in"
@@ -177,11 +193,11 @@ func (w *world) play() {
 			out.in = p[:n]
 			return n, e
 		},
-		shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
-		unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
-		close:    func(fd int) syscall.Errno { return end(fd, "close") },
-		reset:    func(fd int) syscall.Errno { return end(fd, "reset") },
-		pipe: func(size int) (int, int, int, syscall.Errno) {
+		Shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
+		Unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
+		Close:    func(fd int) syscall.Errno { return end(fd, "close") },
+		Reset:    func(fd int) syscall.Errno { return end(fd, "reset") },
+		Pipe: func(size int) (int, int, int, syscall.Errno) {
 			if e := w.fault("pipe"); e != 0 {
 				return -1, -1, 0, e
 			}
@@ -189,20 +205,20 @@ func (w *world) play() {
 			w.at(to).reader = w.at(r)
 			return r, to, size, 0
 		},
-		watch: func(_, fd int, ev syscall.EpollEvent) syscall.Errno {
+		Watch: func(_, fd int, ev syscall.EpollEvent) syscall.Errno {
 			if e := w.fault("watch"); e != 0 {
 				return e
 			}
 			w.watched[fd] = ev
 			return 0
 		},
-		unwatch: func(_, fd int) syscall.Errno { delete(w.watched, fd); return 0 },
-		schedule: func(batch bool) syscall.Errno {
+		Unwatch: func(_, fd int) syscall.Errno { delete(w.watched, fd); return 0 },
+		Schedule: func(batch bool) syscall.Errno {
 			w.batch = append(w.batch, batch)
 			return w.fault("schedule")
 		},
-		poll: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("poll") },
-		wait: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("wait") },
+		Poll: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("poll") },
+		Wait: func(_ int, evs []syscall.EpollEvent, _ int) (int, syscall.Errno) { return w.told(evs), w.fault("wait") },
 	}
 }
 
@@ -304,8 +320,8 @@ func (w *world) relaying() (*session, [2]*fakeFD) {
 
 // ended is the reason of the one session that has ended, or "" if none has.
 func (w *world) ended() (reason string) {
-	for i := range w.a.listeners[0].cells.Closed {
-		switch n := w.a.listeners[0].cells.Closed[i].Load(); {
+	for i := range metrics.NumReasons {
+		switch n := w.a.web().Closed[i].Load(); {
 		case n > 1 || n == 1 && reason != "":
 			w.t.Errorf("more than one session ended: %d as %v, and %q", n, metrics.Reason(i), reason)
 		case n == 1:
@@ -320,7 +336,7 @@ func (w *world) settled() {
 	w.t.Helper()
 	for slot := range w.a.slab.slots() {
 		if s := w.a.slab.at(slot); s.state != stateFree {
-			w.a.cut(slot, s, metrics.ReasonInternal)
+			w.a.end(slot, s, cutFor(metrics.ReasonInternal))
 		}
 	}
 	w.turn()
@@ -330,10 +346,10 @@ func (w *world) settled() {
 			w.t.Errorf("descriptor %d is left open", fd)
 		}
 	}
-	a, l := w.a.cells, w.a.listeners[0].cells
+	a, l := w.a.cells, w.a.web()
 	var held int64
-	for _, b := range w.a.backends {
-		held += b.cells.Active.Load()
+	for i := range w.a.Board.Held()[:16] {
+		held += w.a.Board.Held()[i].Load() + w.a.Board.Target(0, metrics.NewID(uint32(i), 1)).Active.Load()
 	}
 	got := fmt.Sprint(a.Sessions.Load(), a.PipesOpen.Load(), a.PipesInUse.Load(), a.SpillBytes.Load(), l.Active.Load(), l.HalfClosed.Load(), l.Waiting.Load(),
 		held, w.a.slab.used, w.a.wheel.armed, w.a.runs.n)

@@ -35,7 +35,7 @@ func TestCommandLine(t *testing.T) {
 				return err
 			}
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
-			e.Setenv("SLUICE_TEST_MAIN", "1")
+			e.Setenv("TEST_SLUICE_MAIN", "1")
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			return os.Symlink(self, filepath.Join(bin, "sluice"))
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -49,10 +50,15 @@ func demo(e env, args []string) int {
 		p.Backends = append(p.Backends, config.Backend{Address: addr, Weight: 1})
 	}
 	c.Listeners, c.Pools = []config.Listener{l}, []config.Pool{p}
-	return serve(e, control.Options{Config: c, Started: func(at control.Addresses, find control.Finder) {
+	return serve(e, control.Options{Config: c, Read: builtIn, Started: func(at control.Addresses, find control.Finder) {
 		who.Store(&find)
 		invite(e, *acceptors, at)
 	}})
+}
+
+// builtIn is what a reload of the demo is told.
+func builtIn() (config.Config, string, error) {
+	return config.Config{}, "", errors.New("the demo's configuration is built in")
 }
 
 // invite prints what to try.

@@ -205,7 +205,7 @@ func TestDoctorFindings(t *testing.T) {
 // runDoctor runs the command in this process, on this machine.
 func runDoctor(args ...string) (status int, said string) {
 	var out bytes.Buffer
-	status = doctor(envOf(&out, os.Getenv), args)
+	status = doctor(env{stdout: &out, stderr: &out}, args)
 	return status, out.String()
 }
 

@@ -65,9 +65,7 @@ func TestFullForLong(t *testing.T) {
 					c.Close()
 				}
 				s.awaitIdle()
-				if n := strings.Count(s.logged(), "accepting pauses"); n != 1 {
-					t.Errorf("the log says %d times that accepting pauses", n)
-				}
+				s.tells("accepting pauses", func(n int) bool { return n == 1 })
 				eventually(t, stopWithin, "the log says that accepting goes on", func() bool { return strings.Contains(s.logged(), "accepting goes on") })
 				if s.metric("sluice_acceptor_accept_backoffs_total") == 0 {
 					t.Error("no pause was counted")

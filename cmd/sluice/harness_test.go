@@ -19,9 +19,10 @@ import (
 )
 
 // TestMain lets this test binary be sluice itself: a service under test is a real
-// process, built with the same flags (the race detector included) as the test.
+// process, built with the same flags (the race detector included) as the test. Its
+// variable does not begin with SLUICE_: those are sluice's own, and checked.
 func TestMain(m *testing.M) {
-	if os.Getenv("SLUICE_TEST_MAIN") == "1" {
+	if os.Getenv("TEST_SLUICE_MAIN") == "1" {
 		main()
 	}
 	os.Exit(m.Run())
@@ -66,7 +67,7 @@ func launch(t *testing.T, prepare func(*exec.Cmd), args ...string) *instance {
 	t.Helper()
 	s := &instance{t: t, addrs: map[string]string{}, ended: make(chan struct{})}
 	s.cmd = exec.Command(os.Args[0], args...)
-	s.cmd.Env = append(os.Environ(), "SLUICE_TEST_MAIN=1", "GORACE=atexit_sleep_ms=0") // else each process under -race ends a second late
+	s.cmd.Env = append(os.Environ(), "TEST_SLUICE_MAIN=1", "GORACE=atexit_sleep_ms=0") // else each process under -race ends a second late
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if prepare != nil {
 		prepare(s.cmd)
@@ -120,6 +121,13 @@ func (s *instance) logged() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
+}
+
+// tells waits until the log has a text as often as that: it is written by a goroutine of
+// its own, a moment after what it tells of.
+func (s *instance) tells(text string, times func(n int) bool) {
+	s.t.Helper()
+	eventually(s.t, stopWithin, "in the log: "+text, func() bool { return times(strings.Count(s.logged(), text)) })
 }
 
 func (s *instance) awaitReady() {

@@ -21,8 +21,8 @@ import (
 // sends it clients.
 func healthcheck(e env, args []string) int {
 	fs := flag.NewFlagSet("sluice healthcheck", flag.ContinueOnError)
-	file := fs.String("c", e.getenv("SLUICE_CONFIG"), "configuration `FILE` that has the address [SLUICE_CONFIG]")
-	admin := fs.String("admin", e.getenv("SLUICE_ADMIN"), "`ADDRESS` of the admin endpoint, whatever the file says [SLUICE_ADMIN]")
+	var f config.Flags
+	f.Bind(fs, "c", "admin")
 	ready := fs.Bool("ready", false, "healthy only while it takes new connections")
 	timeout := fs.Duration("timeout", time.Second, "`DURATION` to wait for the answer")
 	if status := parse(e, fs, args); status >= 0 {
@@ -32,7 +32,7 @@ func healthcheck(e env, args []string) int {
 	if *ready {
 		page = "/readyz"
 	}
-	answer, err := ask(e, *admin, *file, page, *timeout)
+	answer, err := ask(config.NewSource(f, e.vars), page, *timeout)
 	if err != nil {
 		fmt.Fprintln(e.stderr, "sluice healthcheck:", err)
 		return exitFault
@@ -41,40 +41,36 @@ func healthcheck(e env, args []string) int {
 	return exitOK
 }
 
-// ask gets a page of the admin endpoint at the address admin, else at the file's,
-// else at the default one. Any status but 200 is an error.
-func ask(e env, admin, file, page string, timeout time.Duration) (answer string, err error) {
-	if admin == "" {
-		c := config.Default()
-		if file != "" {
-			if c, err = config.Load(file, e.getenv); err != nil {
-				return "", err
-			}
-		}
-		if admin = c.Admin.Listen; admin == "" {
-			return "", errors.New(`admin.listen is "": there is nothing to ask`)
-		}
+// ask gets a page of the admin endpoint of the sluice that runs by a source. Any status
+// but 200 is an error.
+func ask(source *config.Source, page string, timeout time.Duration) (answer string, err error) {
+	admin, err := source.Admin()
+	if err != nil {
+		return "", err
+	}
+	if admin.Listen == "" {
+		return "", errors.New(`admin.listen is "": there is nothing to ask`)
 	}
 	// The address is dialled as it is written: ":9095" is no host for a URL, but
 	// to a dialer it means this machine, like 0.0.0.0 and [::].
 	client := http.Client{Timeout: timeout, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, network, admin)
+			return d.DialContext(ctx, network, admin.Listen)
 		},
 	}}
 	r, err := client.Get("http://sluice" + page)
 	if err != nil {
-		return "", fmt.Errorf("ask %s at %s: %w", page, admin, errors.Unwrap(err))
+		return "", fmt.Errorf("ask %s at %s: %w", page, admin.Listen, errors.Unwrap(err))
 	}
 	defer r.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(r.Body, 256)) // a word in our own answers
 	if err != nil {
-		return "", fmt.Errorf("ask %s at %s: %w", page, admin, err)
+		return "", fmt.Errorf("ask %s at %s: %w", page, admin.Listen, err)
 	}
 	answer = strings.TrimSpace(string(body))
 	if r.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s at %s answers %s: %s", page, admin, r.Status, answer)
+		return "", fmt.Errorf("%s at %s answers %s: %s", page, admin.Listen, r.Status, answer)
 	}
 	return answer, nil
 }

@@ -8,18 +8,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"sluice/cmd/internal/config"
 )
 
 // checkHealth runs the command in this process.
-func checkHealth(env map[string]string, args ...string) (status int, said string) {
+func checkHealth(vars config.Environment, args ...string) (status int, said string) {
 	var out bytes.Buffer
-	getenv := func(name string) string { return env[name] }
-	status = healthcheck(envOf(&out, getenv), args)
+	status = healthcheck(env{stdout: &out, stderr: &out, vars: vars}, args)
 	return status, out.String()
-}
-
-func envOf(out *bytes.Buffer, getenv func(string) string) env {
-	return env{stdout: out, stderr: out, getenv: getenv}
 }
 
 func TestHealthcheckFindsTheAddress(t *testing.T) {
@@ -40,7 +37,7 @@ func TestHealthcheckFindsTheAddress(t *testing.T) {
 	free := unusedAddress(t)
 	tests := []struct {
 		name   string
-		env    map[string]string
+		vars   config.Environment
 		args   []string
 		status int
 		says   string
@@ -49,16 +46,17 @@ func TestHealthcheckFindsTheAddress(t *testing.T) {
 		{"ready", nil, []string{"-admin", s.admin, "-ready"}, exitOK, "ready"},
 		{"port of this machine", nil, []string{"-admin", ":" + port}, exitOK, "alive"},
 		{"any address", nil, []string{"-admin", "0.0.0.0:" + port}, exitOK, "alive"},
-		{"variable", map[string]string{"SLUICE_ADMIN": s.admin}, nil, exitOK, "alive"},
+		{"variable", config.Environment{"SLUICE_ADMIN": s.admin}, nil, exitOK, "alive"},
 		{"file", nil, []string{"-c", file}, exitOK, "alive"},
-		{"file by variable", map[string]string{"SLUICE_CONFIG": file}, nil, exitOK, "alive"},
-		{"variable before file", map[string]string{"SLUICE_CONFIG": file, "SLUICE_ADMIN": free}, nil, exitFault, "connection refused"},
+		{"file by variable", config.Environment{"SLUICE_CONFIG": file}, nil, exitOK, "alive"},
+		{"variable before file", config.Environment{"SLUICE_CONFIG": file, "SLUICE_ADMIN": free}, nil, exitFault, "connection refused"},
+		{"turned off by variable", config.Environment{"SLUICE_CONFIG": file, "SLUICE_ADMIN": ""}, nil, exitFault, "nothing to ask"},
 		{"no such file", nil, []string{"-c", file + "x"}, exitFault, "no such file"},
 		{"unknown flag", nil, []string{"-x"}, exitUsage, "-x"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			status, said := checkHealth(tt.env, tt.args...)
+			status, said := checkHealth(tt.vars, tt.args...)
 			if status != tt.status || !strings.Contains(said, tt.says) {
 				t.Errorf("status %d, %q; want %d and %q", status, said, tt.status, tt.says)
 			}

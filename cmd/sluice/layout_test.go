@@ -16,13 +16,18 @@ import (
 // imports says which of the module's packages each package may import, tests left
 // out. Imports go down only; listener and proxy never meet.
 var imports = map[string][]string{
-	"cmd/sluice":           {"cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "listener", "listener/steering", "metrics"},
-	"cmd/sluice-bench":     {},
-	"cmd/internal/cgroup":  {},
-	"cmd/internal/config":  {"cmd/internal/cgroup"},
-	"cmd/internal/control": {"cmd/internal/admin", "cmd/internal/config", "listener", "listener/steering", "metrics", "proxy", "proxy/pool"},
+	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics"},
+	"cmd/sluice-bench":       {},
+	"cmd/internal/cgroup":    {},
+	"cmd/internal/config":    {"cmd/internal/cgroup"},
+	"cmd/internal/discovery": {},
+	"cmd/internal/control": {"cmd/internal/admin", "cmd/internal/config", "cmd/internal/discovery", "cmd/internal/host", "cmd/internal/logring",
+		"listener", "listener/steering", "metrics", "proxy", "proxy/pool"},
+	"cmd/internal/host":    {"listener", "listener/steering", "metrics", "proxy"},
 	"cmd/internal/admin":   {"metrics"},
-	"proxy":                {"metrics", "proxy/pool"},
+	"cmd/internal/logring": {},
+	"proxy":                {"metrics", "proxy/internal/sys", "proxy/pool"},
+	"proxy/internal/sys":   {},
 	"proxy/pool":           {"metrics"},
 	"listener":             {"metrics"},
 	"listener/steering":    {"listener", "metrics"},
@@ -38,6 +43,7 @@ var walls = []struct {
 }{
 	{"github.com/BurntSushi/toml", []string{"cmd/internal/config"}, "one package knows TOML"},
 	{"github.com/prometheus/", []string{"metrics", "cmd/internal/admin"}, "the data plane counts in cells"},
+	{"github.com/fsnotify/", []string{"cmd/internal/discovery"}, "one package knows how a file is watched"},
 	{"github.com/cilium/ebpf", []string{"listener/steering"}, "the rest is given what steers, not how"},
 }
 

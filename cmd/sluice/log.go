@@ -1,23 +1,51 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/logring"
 )
 
+// logger is the log of a service. Whoever logs never waits for whoever reads.
+type logger struct {
+	*slog.Logger
+	level *slog.LevelVar // may be changed at any time
+	ring  *logring.Ring
+}
+
+// closeWithin bounds what a stuck reader may delay the end: time to write 1 MiB to a
+// terminal, and too short for an operator to mind.
+const closeWithin = time.Second
+
 // newLogger writes to w at c's level: text for a terminal, JSON for everything else,
-// unless c says which.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // config has checked it
-	o := &slog.HandlerOptions{Level: level}
+// unless c says which. close ends it.
+func newLogger(w io.Writer, c config.Log) *logger {
+	l := &logger{level: new(slog.LevelVar)}
+	_ = l.level.UnmarshalText([]byte(c.Level)) // config has checked it
+	handler := func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l.level}) }
 	if c.Format == "text" || c.Format == "auto" && isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, o))
+		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, &slog.HandlerOptions{Level: l.level}) }
 	}
-	return slog.New(slog.NewJSONHandler(w, o))
+	l.ring = logring.New(w, logring.Options{Lost: func(w io.Writer, n uint64) {
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, fmt.Sprintf("%d lines were lost", n), 0)
+		r.AddAttrs(slog.Uint64("lines", n))
+		_ = handler(w).Handle(context.Background(), r) // whatever the level: a gap must show
+	}})
+	l.Logger = slog.New(handler(l.ring))
+	return l
+}
+
+// close writes what is still to be written, unless the reader is stuck.
+func (l *logger) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	_ = l.ring.Close(ctx) // nobody is left who could be told
 }
 
 func isTerminal(w io.Writer) bool {

@@ -4,6 +4,8 @@
 //	main ─► the table of commands ─► run    ─► config ─► control.Serve
 //	                                 demo   ─► two backends of its own ─► control.Serve
 //	                                 check  ─► config, and what would run
+//	                                 reload ─► the admin socket of a running one
+//	                                 diff   ─► two configs, and what a reload would change
 package main
 
 import (
@@ -12,12 +14,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sluice/cmd/internal/config"
 )
 
 // env is the outside world of a command.
 type env struct {
 	stdout, stderr io.Writer
-	getenv         func(string) string
+	vars           config.Environment
 	signals        <-chan os.Signal
 }
 
@@ -39,6 +43,8 @@ func commands() []command {
 		{"demo", "", "two backends, four acceptors on one port, and what to try", demo},
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
+		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
+		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
 		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},
 		{"healthcheck", "[-ready]", "ask a running sluice whether it is well, for Docker", healthcheck},
 		{"version", "", "the version of this binary", version},
@@ -47,10 +53,10 @@ func commands() []command {
 
 func main() {
 	// A broken connection is an errno here, never a signal.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(dispatch(env{os.Stdout, os.Stderr, os.Getenv, signals}, os.Args[1:]))
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	os.Exit(dispatch(env{os.Stdout, os.Stderr, config.NewEnvironment(os.Environ()), signals}, os.Args[1:]))
 }
 
 // dispatch runs the command that args name.

@@ -4,25 +4,28 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/control"
+	"sluice/cmd/internal/host"
 )
 
 // run serves what a file or the flags say, until a signal.
 func run(e env, args []string) int {
-	c, path, status := configure(e, "run", args)
+	r, status := configure(e, "run", args)
 	if status >= 0 {
 		return status
 	}
-	return serve(e, control.Options{Config: c, Path: path})
+	return serve(e, control.Options{Config: r.config, Path: r.source.Path(), SHA256: r.digest, Read: r.again})
 }
 
 // serve completes o and runs it.
 func serve(e env, o control.Options) int {
-	o.SHA256 = digest(o.Path)
 	o.Version = versionText()
-	o.Log = newLogger(e.stderr, o.Config.Log)
+	log := newLogger(e.stderr, o.Config.Log)
+	defer log.close()
+	o.Log, o.Level, o.Lost = log.Logger, log.level, log.ring.Dropped
 	o.Signals = e.signals
 	switch err := control.Serve(o); {
 	case err == nil:
@@ -37,7 +40,7 @@ func serve(e env, o control.Options) int {
 
 // work is a worker process's life.
 func work(e env) int {
-	if err := control.Work(); err != nil {
+	if err := host.Work(); err != nil {
 		fmt.Fprintln(e.stderr, "sluice:", err)
 		return exitFault
 	}
@@ -47,49 +50,69 @@ func work(e env) int {
 // check reports every fault of a configuration, or what would run. It opens no
 // socket.
 func check(e env, args []string) int {
-	c, _, status := configure(e, "check", args)
+	r, status := configure(e, "check", args)
 	if status >= 0 {
 		return status
 	}
-	if err := c.Describe(e.stdout); err != nil {
+	if err := r.config.Describe(e.stdout); err != nil {
 		fmt.Fprintln(e.stderr, "sluice:", err)
 		return exitFault
 	}
 	return exitOK
 }
 
-// configure reads the command line that run and check share. status is the exit
-// status if there is nothing to go on with, else -1.
-func configure(e env, name string, args []string) (c config.Config, path string, status int) {
+// reading is a configuration that was read, and where from.
+type reading struct {
+	config config.Config
+	digest string // of the file; "" = none
+	source *config.Source
+}
+
+// again reads it for a reload.
+func (r reading) again() (config.Config, string, error) {
+	if err := r.source.Again(); err != nil {
+		return config.Config{}, "", err
+	}
+	return r.source.Read()
+}
+
+// configure reads the command line that run and check share, and what it names, once.
+// status is the exit status if there is nothing to go on with, else -1.
+func configure(e env, name string, args []string) (r reading, status int) {
 	fs := flag.NewFlagSet("sluice "+name, flag.ContinueOnError)
 	var f config.Flags
 	f.Bind(fs)
 	if status := parse(e, fs, args); status >= 0 {
-		return c, "", status
+		return r, status
 	}
-	c, err := config.FromFlags(f, e.getenv)
-	if err != nil {
+	r.source = config.NewSource(f, e.vars)
+	var err error
+	if r.config, r.digest, err = r.source.Read(); err != nil {
 		fmt.Fprintln(e.stderr, err)
-		return c, "", exitFault
+		return r, exitFault
 	}
-	return c, f.Path(e.getenv), -1
+	return r, -1
 }
 
-// parse reads flags; the result is an exit status, or -1 to go on.
-func parse(e env, fs *flag.FlagSet, args []string) int {
+// parse reads flags, and behind them as many arguments as there are operands. The
+// result is an exit status, or -1 to go on.
+func parse(e env, fs *flag.FlagSet, args []string, operands ...string) int {
 	fs.SetOutput(e.stderr)
 	fs.Usage = func() {} // help goes to stdout, when it is asked for
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(e.stdout, "Usage of %s:\n", fs.Name())
+		fmt.Fprintf(e.stdout, "Usage of %s:\n", strings.Join(append([]string{fs.Name()}, operands...), " "))
 		fs.SetOutput(e.stdout)
 		fs.PrintDefaults()
 		return exitOK
 	case err != nil:
 		fmt.Fprintf(e.stderr, "%s -h tells what it takes\n", fs.Name())
 		return exitUsage
-	case fs.NArg() > 0:
-		fmt.Fprintf(e.stderr, "%s: unexpected argument %q\n", fs.Name(), fs.Arg(0))
+	case fs.NArg() > len(operands):
+		fmt.Fprintf(e.stderr, "%s: unexpected argument %q\n", fs.Name(), fs.Arg(len(operands)))
+		return exitUsage
+	case fs.NArg() < len(operands):
+		fmt.Fprintf(e.stderr, "%s: %s is missing\n", fs.Name(), operands[fs.NArg()])
 		return exitUsage
 	}
 	return -1

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
 )
@@ -31,14 +28,4 @@ func versionText() string {
 		}
 	}
 	return v
-}
-
-// digest names the contents of the configuration file; "" without one.
-func digest(path string) string {
-	b, err := os.ReadFile(path)
-	if path == "" || err != nil {
-		return ""
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])[:12]
 }

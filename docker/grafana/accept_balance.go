@@ -4,7 +4,7 @@ package main
 // connections, and if they do not, why.
 var acceptBalance = board{
 	slug: "accept-balance", title: "Accept balance",
-	about: "How evenly the acceptors of each listener share its connections, beside what a fair hash would give.",
+	about: "How evenly the acceptors of each listener share its connections, beside what a fair hash would give. Compared are those that serve; one that leaves is not.",
 	rows: []row{
 		{"Now", []panel{
 			{kind: number, title: "Jain's index of accepts", width: 4, height: 5, unit: "none", min: at(0), max: at(1), steps: good(0.8, 0.95),
@@ -31,7 +31,7 @@ var acceptBalance = board{
 				about:   "Part of a listener's accepts that each acceptor took in the last 5 minutes. Bands of one height are even. Choose one listener of one instance.",
 				queries: []query{{`instance_listener_acceptor:sluice_accept_share:ratio5m{LISTENER}`, "{{instance}} {{listener}} acceptor {{acceptor}}"}}},
 			{kind: lines, title: "Accepts of each acceptor", width: 12, unit: "cps", min: at(0),
-				about:   "Connections per second. A line at zero beside others is an acceptor that hangs or is passed over.",
+				about:   "Connections per second. A line at zero beside others is an acceptor that hangs, leaves, or is passed over.",
 				queries: []query{{`sum by (instance, listener, acceptor) (rate(sluice_acceptor_accepted_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} acceptor {{acceptor}}"}}},
 			{kind: lines, title: "Unevenness beside chance", width: 12, unit: "percentunit", min: at(0),
 				about: "Standard deviation of the acceptors' accepts by their mean, and what a fair hash gives for as many connections. Below the chance line is steering at work; well above is a defect.",
@@ -48,7 +48,7 @@ var acceptBalance = board{
 		}},
 		{"Held sessions", []panel{
 			{kind: lines, title: "Sessions of each acceptor", width: 12, unit: "short", min: at(0),
-				about:   "Sessions that each acceptor holds. Steering least keeps these lines together.",
+				about:   "Sessions that each acceptor holds. Steering least keeps these lines together. That of an acceptor that leaves sinks to zero and ends.",
 				queries: []query{{`sum by (instance, listener, acceptor) (sluice_acceptor_active_connections{LISTENER})`, "{{instance}} {{listener}} acceptor {{acceptor}}"}}},
 			{kind: bars, title: "Sessions now", width: 6, unit: "short", min: at(0),
 				about:   "The same, now.",
@@ -70,15 +70,19 @@ var acceptBalance = board{
 			{kind: lines, title: "Dropped by the kernel", width: 8, unit: "cps", min: at(0), steps: bad(0.001, 1),
 				about:   "Connections dropped for a full accept queue. Their clients try again after a second.",
 				queries: []query{{`sum by (instance, listener, acceptor) (rate(sluice_acceptor_queue_drops_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} acceptor {{acceptor}}"}}},
-			{kind: lines, title: "Moved between acceptors", width: 12, unit: "cps", min: at(0),
+			{kind: lines, title: "Moved between acceptors", width: 8, unit: "cps", min: at(0),
 				about: "Connections that another acceptor took than the kernel chose: handed off to even out, or rescued from one that hung.",
 				queries: []query{
 					{`sum by (instance, listener, acceptor) (rate(sluice_acceptor_handed_off_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} {{acceptor}} handed off"},
 					{`sum by (instance, listener, acceptor) (rate(sluice_acceptor_taken_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} {{acceptor}} taken"},
 					{`sum by (instance, listener, acceptor) (rate(sluice_acceptor_rescued_connections_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} {{acceptor}} rescued"},
 				}},
-			{kind: lines, title: "Turns of each acceptor", width: 12, unit: "ops", min: at(0),
-				about:   "How often each event loop wakes. A line at zero while its siblings move is an acceptor that hangs.",
+			{kind: states, title: "Acceptors", width: 8, unit: "none", steps: []step{{0, "green"}, {1, "blue"}, {2, "purple"}, {3, "red"}},
+				words:   map[string]string{"0": "at work", "1": "parked", "2": "leaving", "3": "hung"},
+				about:   "What each acceptor does. One that is parked has nothing to do and rests. One that leaves, since there are to be fewer, takes nothing new and ends with its last session; the sums over acceptors do not fall by it.",
+				queries: []query{{`max by (instance, acceptor) (3 * (sluice_acceptor_hung{INSTANCE} == 1) or 2 * (sluice_acceptor_leaving{INSTANCE} == 1) or sluice_acceptor_parked{INSTANCE})`, "{{instance}} acceptor {{acceptor}}"}}},
+			{kind: lines, title: "Turns of each acceptor", width: 8, unit: "ops", min: at(0),
+				about:   "How often each event loop wakes. A line at zero is an acceptor that rests, or one that hangs: beside it stands which.",
 				queries: []query{{`sum by (instance, acceptor) (rate(sluice_acceptor_turns_total{INSTANCE}[$__rate_interval]))`, "{{instance}} acceptor {{acceptor}}"}}},
 		}},
 	},

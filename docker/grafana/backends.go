@@ -30,6 +30,17 @@ var backends = board{
 				about:   "Connections per second for each 1 of weight. With pick round_robin these lines lie on each other.",
 				queries: []query{{`sum by (instance, pool, backend) (rate(sluice_backend_connections_total{POOL}[$__rate_interval])) / sum by (instance, pool, backend) (sluice_backend_weight{POOL})`, "{{instance}} {{pool}} {{backend}}"}}},
 		}},
+		{"Addresses", []panel{
+			{kind: lines, title: "Addresses of each name", width: 8, unit: "none", min: at(0),
+				about:   "How many addresses a backend's name stands for. At 0 it does not resolve and gets no session.",
+				queries: []query{{`max by (instance, pool, backend) (sluice_backend_addresses{POOL})`, "{{instance}} {{pool}} {{backend}}"}}},
+			{kind: lines, title: "Sessions of each address", width: 8, unit: "short", min: at(0),
+				about:   "Sessions that hold the address, connecting ones included. The line of an address that its name has no more ends.",
+				queries: []query{{`sum by (instance, pool, backend, address) (sluice_backend_active_connections{POOL})`, "{{instance}} {{pool}} {{backend}} {{address}}"}}},
+			{kind: lines, title: "Errors of each address", width: 8, unit: "cps", min: at(0),
+				about:   "Attempts that failed. Where one address fails and the others of its name do not, that Pod or machine is at fault, not the service.",
+				queries: []query{{`sum by (pool, backend, address) (rate(sluice_backend_connect_errors_total{POOL}[$__rate_interval]))`, "{{pool}} {{backend}} {{address}}"}}},
+		}},
 		{"Connecting", []panel{
 			{kind: lines, title: "Errors", width: 8, unit: "cps", min: at(0),
 				about:   "Attempts that failed, by backend and reason. refused: nothing listens. timeout: no answer in time. no_ports: no source port left.",

@@ -3,66 +3,54 @@ package steering
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// Steering is what was attached to one group. It belongs to one goroutine.
+// Steering is what was attached to one group. It belongs to one goroutine. A group
+// has one at a time: where two are opened on the same address (Options.Beside in
+// package listener), they are one to the kernel.
 type Steering struct {
 	info    Info
-	sockets []int
-	program *program // Least, RoundRobin
+	rows    *Rows
+	order   func() []int
+	sockets map[int]int // by seat: those that are steered to
+	barred  error       // why nothing may be attached to the group
+	program *program    // Least, RoundRobin
 }
 
-// Attach steers a group. Whatever steered it before is taken away first, and the
-// kernel's hash chooses meanwhile. It cannot fail: when the policy asked for is
-// not to be had, Hash is in force and Info says why.
+// Attach steers a group, of one socket or more. Whatever steered it before is taken
+// away first, and the kernel's hash chooses meanwhile. Seats that Order names and
+// Sockets does not get nothing new. It cannot fail: when the policy asked for is not
+// to be had, Hash is in force and Info says why.
+//
+// To change the policy of a live group, Close and Attach: no connection is lost.
 func Attach(o Options) *Steering {
 	s := &Steering{
 		info:    Info{Requested: o.Policy, Effective: Hash},
-		sockets: append([]int{}, o.Sockets...),
+		rows:    o.Rows,
+		order:   o.Order,
+		sockets: maps.Clone(o.Sockets),
 	}
+	s.barred = s.bar(o.Shared)
 	policy := o.Policy
 	if policy == Auto {
 		policy = Least
 	}
-	if err := s.attach(o, policy); err != nil {
+	if err := s.attach(policy); err != nil {
 		s.info.Reason, s.info.Err = fmt.Sprintf("%s: %v", policy, err), err
-		return s
 	}
-	s.info.Effective = policy
 	return s
 }
 
-func (s *Steering) attach(o Options, policy Policy) error {
-	if policy != Hash {
-		if err := steerable(o); err != nil {
-			return err
-		}
-	}
-	if !o.Shared {
-		if err := detach(o.Sockets[0]); err != nil {
-			return err
-		}
-	}
-	switch policy {
-	case Least, RoundRobin:
-		return s.attachProgram(o, policy)
-	case CPU:
-		return attachCPU(o.Sockets[0], len(o.Sockets))
-	}
-	return nil
-}
-
-// steerable says why no program can or should be attached to the group.
-func steerable(o Options) error {
-	if o.Shared {
+// bar says why no program can or should be attached to the group.
+func (s *Steering) bar(shared bool) error {
+	if shared {
 		return errors.New("other instances share the group, and a program would take their connections")
 	}
-	if len(o.Sockets) < 2 {
-		return errors.New("the group has one socket, so there is nothing to choose")
-	}
-	protocol, err := unix.GetsockoptInt(o.Sockets[0], unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	protocol, err := unix.GetsockoptInt(s.any(), unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("SO_PROTOCOL: %w", err)
 	}
@@ -72,22 +60,55 @@ func steerable(o Options) error {
 	return nil
 }
 
-func (s *Steering) attachProgram(o Options, policy Policy) error {
-	if len(o.Sockets) > MaxAcceptors {
-		return fmt.Errorf("%d sockets are more than the %d it can choose from", len(o.Sockets), MaxAcceptors)
+func (s *Steering) attach(policy Policy) error {
+	if s.barred != nil {
+		if policy == Hash {
+			return nil
+		}
+		return s.barred
 	}
-	p, err := load(o.Rows, policy, o.HangAfter)
+	if err := s.hash(); err != nil { // from here on nothing of before steers
+		return err
+	}
+	switch policy {
+	case Least, RoundRobin:
+		if err := s.attachProgram(policy); err != nil {
+			return err
+		}
+	case CPU:
+		if err := s.cpu(); err != nil {
+			return err
+		}
+	}
+	s.info.Effective = policy
+	return nil
+}
+
+func (s *Steering) attachProgram(policy Policy) error {
+	for seat := range s.sockets {
+		if err := mustBeSeat(seat); err != nil {
+			return err
+		}
+	}
+	p, err := load(s.rows, policy)
 	if err != nil {
 		return err
 	}
-	for i, fd := range o.Sockets {
-		if err := p.place(i, fd); err != nil {
+	for seat, fd := range s.sockets {
+		if err := p.place(seat, fd); err != nil {
 			p.close()
 			return err
 		}
 	}
+	if err := p.steerTo(s.seats()); err != nil {
+		p.close()
+		return err
+	}
+	for seat := range s.sockets { // it begins to count rounds anew
+		s.rows.Row(seat).round.Store(0)
+	}
 	// The program steers after this call.
-	if err := p.attach(o.Sockets[0]); err != nil {
+	if err := p.attach(s.any()); err != nil {
 		p.close()
 		return err
 	}
@@ -98,70 +119,36 @@ func (s *Steering) attachProgram(o Options, policy Policy) error {
 // Info is what is in force.
 func (s *Steering) Info() Info { return s.info }
 
-// Place gives acceptor i a listening socket of the group: a further acceptor, or
-// a new socket in the place of one that was closed. A socket that is closed
-// leaves by itself; with its row's Draining flag set the program need not find
-// out. Under CPU the last socket then takes the closed one's number.
-func (s *Steering) Place(i, fd int) error {
-	switch s.info.Effective {
-	case Least, RoundRobin:
-		if i >= MaxAcceptors {
-			return fmt.Errorf("acceptor %d: there can be %d", i, MaxAcceptors)
-		}
-		if err := s.program.place(i, fd); err != nil {
-			return err
-		}
-	case CPU:
-		if err := attachCPU(fd, max(i+1, len(s.sockets))); err != nil {
-			return err
-		}
-	}
-	for len(s.sockets) <= i {
-		s.sockets = append(s.sockets, fd)
-	}
-	s.sockets[i] = fd
-	return nil
-}
-
-// Close leaves the group to the kernel's hash. It must come before the group's
-// descriptors are closed.
+// Close leaves the group to the kernel's hash; seats that were removed and still
+// listen stay without new connections. It must come before the next Attach, and
+// before the group's descriptors are closed.
 func (s *Steering) Close() error {
 	if s.info.Effective == Hash {
 		return nil
 	}
 	s.info.Effective = Hash
-	err := detach(s.sockets[0])
+	err := s.hash()
 	if s.program != nil {
 		s.program.close()
+		s.program = nil
 	}
 	return err
 }
 
-// attachCPU lets the group's socket number CPU mod n have the connection. The
-// kernel numbers the sockets in the order of their listen(2).
-func attachCPU(fd, n int) error {
-	const skfAdOff, skfAdCPU = -0x1000, 36 // "load the CPU's number" is a load from this negative offset
-	offset := int32(skfAdOff + skfAdCPU)
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(offset)},
-		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
-		{Code: unix.BPF_RET | unix.BPF_A},
+// seats are those that are steered to, in ascending order.
+func (s *Steering) seats() []int { return slices.Sorted(maps.Keys(s.sockets)) }
+
+// any is a member of the group: what is set on one holds for all.
+func (s *Steering) any() int {
+	for _, fd := range s.sockets {
+		return fd
 	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &prog); err != nil {
-		return fmt.Errorf("SO_ATTACH_REUSEPORT_CBPF: %w", err)
-	}
-	return nil
+	return -1
 }
 
-// detach takes any program from fd's group (Linux 5.3 and later).
-func detach(fd int) error {
-	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) { // there was none, or cannot be: Multipath TCP
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("SO_DETACH_REUSEPORT_BPF: %w", err)
+func mustBeSeat(seat int) error {
+	if seat < 0 || seat >= MaxAcceptors {
+		return fmt.Errorf("seat %d: there are %d", seat, MaxAcceptors)
 	}
 	return nil
 }

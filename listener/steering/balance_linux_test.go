@@ -38,7 +38,7 @@ func TestBurstDoesNotHerd(t *testing.T) {
 		t.Run(policy.String(), func(t *testing.T) {
 			s := start(t, "127.0.0.1:0", 4, policy)
 			for _, a := range s.acceptors {
-				a.halt() // it counts as hung much later
+				a.halt() // nobody says that it hangs
 			}
 			s.dial("127.0.0.1", 100, true)
 			for _, a := range s.acceptors {
@@ -76,22 +76,23 @@ func TestPassedOver(t *testing.T) {
 	needBPF(t)
 	for _, way := range []struct {
 		name       string
-		pass, back func(*acceptor)
+		pass, back func(*Rows, *acceptor)
 	}{
-		{"draining", func(a *acceptor) { a.row.Flags.Or(Draining) }, func(a *acceptor) { a.row.Flags.And(^Draining) }},
-		{"closed", func(a *acceptor) { a.seat.Open(false) }, func(a *acceptor) { a.seat.Open(true) }},
-		{"hung", func(a *acceptor) { a.halt(); a.row.Heartbeat.Store(1) }, func(a *acceptor) { a.start(); firstTurn(t, a) }},
+		{"draining", func(r *Rows, _ *acceptor) { r.SetDraining(1, true) }, func(r *Rows, _ *acceptor) { r.SetDraining(1, false) }},
+		{"closed", func(_ *Rows, a *acceptor) { a.seat.Open(false) }, func(_ *Rows, a *acceptor) { a.seat.Open(true) }},
+		{"hung", func(r *Rows, a *acceptor) { a.halt(); r.SetHung(1, true) }, func(r *Rows, a *acceptor) { a.start(); r.SetHung(1, false) }},
+		{"dead", func(r *Rows, a *acceptor) { a.halt(); r.GiveBack(1) }, func(_ *Rows, a *acceptor) { a.start() }},
 	} {
 		for _, policy := range programs {
 			t.Run(way.name+" "+policy.String(), func(t *testing.T) {
 				s := start(t, "127.0.0.1:0", 4, policy)
-				way.pass(s.acceptors[1])
+				way.pass(s.rows, s.acceptors[1])
 				s.dial("127.0.0.1", 120, true)
 				before := s.held(120)
 				if before[1] != 0 || spread([]int64{before[0], before[2], before[3]}) > 1 {
 					t.Errorf("held %v while acceptor 1 was %s", before, way.name)
 				}
-				way.back(s.acceptors[1])
+				way.back(s.rows, s.acceptors[1])
 				s.dial("127.0.0.1", 40, true)
 				after := s.held(160)
 				if policy == Least && spread(after) > 1 {
@@ -112,8 +113,8 @@ func TestPassedOver(t *testing.T) {
 func TestAllPassedOver(t *testing.T) {
 	needBPF(t)
 	s := start(t, "127.0.0.1:0", 4, Least)
-	for _, a := range s.acceptors {
-		a.row.Flags.Or(Draining)
+	for i := range s.acceptors {
+		s.rows.SetHung(i, true)
 	}
 	s.dial("127.0.0.1", 20, true)
 	s.held(20)
@@ -123,7 +124,9 @@ func TestAllPassedOver(t *testing.T) {
 		}
 	}
 	// What the hash gave counts for nothing in flight: a few picks later all is level.
-	s.onlyTo(-1)
+	for i := range s.acceptors {
+		s.rows.SetHung(i, false)
+	}
 	s.dial("127.0.0.1", 60, false)
 	if held := s.held(80); spread(held) > 1 {
 		t.Errorf("held %v", held)

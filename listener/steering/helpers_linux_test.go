@@ -35,6 +35,7 @@ type service struct {
 	rows      *Rows
 	steering  *Steering
 	acceptors []*acceptor
+	answer    atomic.Bool // all acceptors do
 }
 
 // start serves bind with n acceptors under a policy until the test ends. What
@@ -42,7 +43,7 @@ type service struct {
 func start(t *testing.T, bind string, n int, policy Policy) *service {
 	t.Helper()
 	s := &service{t: t, rows: newRows(t)}
-	group, err := listener.Open(listener.Options{Address: bind, Count: n})
+	group, err := listener.Open(listener.Options{Address: bind, Seats: seats(n)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,19 +52,33 @@ func start(t *testing.T, bind string, n int, policy Policy) *service {
 	if err := group.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	for i := range n {
-		s.accept(group.FD(i))
+	for seat := range n {
+		s.accept(seat)
 	}
-	s.steering = Attach(Options{Sockets: s.sockets(), Rows: s.rows, Policy: policy, HangAfter: deadline})
+	s.attach(policy)
 	t.Cleanup(func() {
 		if err := s.steering.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if info := s.steering.Info(); info.Effective != policy {
-		t.Fatalf("asked for %s, got %s: %s", policy, info.Effective, info.Reason)
-	}
 	return s
+}
+
+// attach steers the group's seats by policy, which must then be in force.
+func (s *service) attach(policy Policy) {
+	s.t.Helper()
+	s.steering = Attach(Options{Sockets: socketsOf(s.group), Order: s.group.Order, Rows: s.rows, Policy: policy})
+	if info := s.steering.Info(); info.Effective != policy || info.Reason != "" {
+		s.t.Fatalf("asked for %s, got %+v", policy, info)
+	}
+}
+
+func socketsOf(g *listener.Group) map[int]int {
+	fds := make(map[int]int)
+	for _, seat := range g.Seats() {
+		fds[seat] = g.FD(seat)
+	}
+	return fds
 }
 
 func newRows(t *testing.T) *Rows {
@@ -76,28 +91,14 @@ func newRows(t *testing.T) *Rows {
 	return rows
 }
 
-func (s *service) sockets() []int {
-	var fds []int
-	for _, a := range s.acceptors {
-		fds = append(fds, a.fd)
-	}
-	return fds
-}
-
-// accept adds an acceptor, and waits for its first turn.
-func (s *service) accept(fd int) *acceptor {
-	i := len(s.acceptors)
-	a := &acceptor{fd: fd, row: s.rows.Row(i), seat: s.rows.Seat(i)}
+// accept adds the acceptor of a seat, the next one, and waits for its first turn.
+func (s *service) accept(seat int) *acceptor {
+	a := &acceptor{fd: s.group.FD(seat), answers: &s.answer, row: s.rows.Row(seat), seat: s.rows.Seat(seat)}
 	s.acceptors = append(s.acceptors, a)
 	s.t.Cleanup(a.close)
 	a.start()
-	firstTurn(s.t, a)
+	waitFor(s.t, "an acceptor's first turn", func() bool { return a.turned.Load() > 0 })
 	return a
-}
-
-func firstTurn(t *testing.T, a *acceptor) {
-	t.Helper()
-	waitFor(t, "an acceptor's first turn", func() bool { return a.row.Heartbeat.Load() > 1 })
 }
 
 // eachTurns waits until every acceptor has begun and ended a turn.
@@ -106,7 +107,7 @@ func (s *service) eachTurns() {
 	began := monotonic()
 	waitFor(s.t, "a turn of each acceptor", func() bool {
 		for _, a := range s.acceptors {
-			if a.row.Heartbeat.Load() < began {
+			if a.turned.Load() < began {
 				return false
 			}
 		}
@@ -116,12 +117,8 @@ func (s *service) eachTurns() {
 
 // onlyTo lets acceptor i alone take more, or with -1 all of them.
 func (s *service) onlyTo(i int) {
-	for j, a := range s.acceptors {
-		if i >= 0 && j != i {
-			a.row.Flags.Or(Draining)
-		} else {
-			a.row.Flags.And(^Draining)
-		}
+	for j := range s.acceptors {
+		s.rows.SetDraining(j, i >= 0 && j != i)
 	}
 }
 
@@ -176,11 +173,15 @@ func (s *service) dialOnce(addr netip.AddrPort) {
 	s.t.Cleanup(func() { c.Close() })
 }
 
-// acceptor accepts as one of sluice's does, and holds what it gets.
+// acceptor accepts as one of sluice's does, and holds what it gets; or, if it answers,
+// gives each a byte and closes it.
 type acceptor struct {
 	fd      int
+	answers *atomic.Bool
 	row     *Row
 	seat    *Seat
+	turned  atomic.Int64 // when it last ended a turn
+	took    atomic.Int64 // connections it accepted
 	conns   []int
 	stop    atomic.Bool
 	running sync.WaitGroup
@@ -188,6 +189,7 @@ type acceptor struct {
 
 func (a *acceptor) start() {
 	a.stop.Store(false)
+	a.seat.Open(true)
 	a.running.Go(a.run)
 }
 
@@ -202,9 +204,18 @@ func (a *acceptor) run() {
 		conn, _, err := unix.Accept4(a.fd, unix.SOCK_CLOEXEC)
 		for ; err == nil; conn, _, err = unix.Accept4(a.fd, unix.SOCK_CLOEXEC) {
 			a.seat.Accepted()
-			a.conns = append(a.conns, conn)
+			a.took.Add(1)
+			if a.answers.Load() {
+				unix.Write(conn, []byte{'!'})
+				unix.Close(conn)
+				a.seat.Hold(-1)
+			} else {
+				a.conns = append(a.conns, conn)
+			}
 		}
-		a.seat.Beat(monotonic(), errors.Is(err, unix.EAGAIN))
+		now := monotonic()
+		a.seat.Beat(now, errors.Is(err, unix.EAGAIN))
+		a.turned.Store(now)
 	}
 }
 
@@ -318,4 +329,12 @@ func ownNetwork(t *testing.T) {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// seats are the first n.
+func seats(n int) (all []int) {
+	for seat := range n {
+		all = append(all, seat)
+	}
+	return all
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestPolicyNames(t *testing.T) {
 	}
 }
 
-func openGroup(t *testing.T, o listener.Options) []int {
+func openGroup(t *testing.T, o listener.Options) *listener.Group {
 	t.Helper()
 	g, err := listener.Open(o)
 	if err != nil {
@@ -33,17 +34,20 @@ func openGroup(t *testing.T, o listener.Options) []int {
 	if err := g.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	var fds []int
-	for i := range g.Len() {
-		fds = append(fds, g.FD(i))
-	}
-	return fds
+	return g
+}
+
+// attach steers a group that the test opened.
+func attach(t *testing.T, g *listener.Group, rows *Rows, policy Policy) *Steering {
+	t.Helper()
+	s := Attach(Options{Sockets: socketsOf(g), Order: g.Order, Rows: rows, Policy: policy})
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func TestAutoTakesLeast(t *testing.T) {
 	needBPF(t)
-	s := Attach(Options{Sockets: openGroup(t, listener.Options{Address: "127.0.0.1:0", Count: 2}), Rows: newRows(t)})
-	defer s.Close()
+	s := attach(t, openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(2)}), newRows(t), Auto)
 	if s.Info() != (Info{Requested: Auto, Effective: Least}) {
 		t.Errorf("%+v", s.Info())
 	}
@@ -61,7 +65,7 @@ func TestWithoutPrivilege(t *testing.T) {
 		t.Errorf("CPU: %v", support.CPU)
 	}
 	rows := newRows(t)
-	sockets := openGroup(t, listener.Options{Address: "127.0.0.1:0", Count: 2})
+	group := openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(2)})
 	for _, test := range []struct {
 		asked, got Policy
 		reason     string
@@ -72,7 +76,7 @@ func TestWithoutPrivilege(t *testing.T) {
 		{CPU, CPU, ""},
 		{Hash, Hash, ""},
 	} {
-		s := Attach(Options{Sockets: sockets, Rows: rows, Policy: test.asked})
+		s := attach(t, group, rows, test.asked)
 		info := s.Info()
 		if info.Requested != test.asked || info.Effective != test.got || (info.Reason == "") != (test.reason == "") || !strings.Contains(info.Reason, test.reason) || test.reason != "" && !errors.Is(info.Err, unix.EPERM) {
 			t.Errorf("%s: %+v", test.asked, info)
@@ -89,7 +93,7 @@ func TestCapBPFIsEnough(t *testing.T) {
 	needRoot(t)
 	keepOnly(t, 1<<unix.CAP_BPF)
 	for _, policy := range programs {
-		s := Attach(Options{Sockets: openGroup(t, listener.Options{Address: "127.0.0.1:0", Count: 2}), Rows: newRows(t), Policy: policy})
+		s := attach(t, openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(2)}), newRows(t), policy)
 		if s.Info().Effective != policy {
 			t.Errorf("%+v", s.Info())
 		}
@@ -104,9 +108,8 @@ func TestNotSteered(t *testing.T) {
 		group        listener.Options
 		shared       bool
 	}{
-		{"shared", "other instances", listener.Options{Count: 2}, true},
-		{"one socket", "one socket", listener.Options{Count: 1}, false},
-		{"multipath", "Multipath", listener.Options{Count: 2, MPTCP: true}, false},
+		{"shared", "other instances", listener.Options{Seats: seats(2)}, true},
+		{"multipath", "Multipath", listener.Options{Seats: seats(2), MPTCP: true}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.group.Address = "127.0.0.1:0"
@@ -115,13 +118,16 @@ func TestNotSteered(t *testing.T) {
 			} else if test.group.MPTCP {
 				t.Skip("this kernel has no MPTCP: ", err)
 			}
-			sockets := openGroup(t, test.group)
+			group := openGroup(t, test.group)
 			for _, policy := range []Policy{Auto, Least, RoundRobin, CPU, Hash} {
-				s := Attach(Options{Sockets: sockets, Rows: rows, Policy: policy, Shared: test.shared})
+				s := Attach(Options{Sockets: socketsOf(group), Order: group.Order, Rows: rows, Policy: policy, Shared: test.shared})
 				defer s.Close()
 				info := s.Info()
 				if info.Effective != Hash || policy == Hash && info.Reason != "" || policy != Hash && !strings.Contains(info.Reason, test.reason) {
 					t.Errorf("%+v", info)
+				}
+				if err := s.Remove(0); err == nil || !strings.Contains(err.Error(), test.reason) {
+					t.Errorf("remove: %v, want that it cannot be", err)
 				}
 			}
 		})
@@ -135,42 +141,65 @@ func TestMostAcceptors(t *testing.T) {
 	if held := s.held(2 * MaxAcceptors); spread(held) > 1 {
 		t.Errorf("held %v", held)
 	}
-	sockets := openGroup(t, listener.Options{Address: "127.0.0.1:0", Count: MaxAcceptors + 1})
-	tooMany := Attach(Options{Sockets: sockets, Rows: s.rows, Policy: Least})
-	if info := tooMany.Info(); info.Effective != Hash || !strings.Contains(info.Reason, "65 sockets") {
+	group := openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(MaxAcceptors + 1)})
+	tooMany := attach(t, group, s.rows, Least)
+	if info := tooMany.Info(); info.Effective != Hash || !strings.Contains(info.Reason, "seat 64") {
 		t.Errorf("%+v", info)
 	}
-	if err := s.steering.Place(MaxAcceptors, sockets[0]); err == nil {
+	if err := s.steering.Place(MaxAcceptors, group.FD(0)); err == nil {
 		t.Error("placed a socket beyond the last acceptor")
 	}
 }
 
 // A connection goes to the acceptor with the number of the CPU that got its SYN,
-// on loopback the client's.
+// on loopback the client's; where seats are missing, the others are counted.
 func TestCPU(t *testing.T) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, "127.0.0.1:0", 2, CPU)
+	s := start(t, "127.0.0.1:0", 4, CPU)
 	runtime.LockOSThread() // never unlocked: the thread, being pinned, ends with the test
-	want := make([]int64, 2)
-	for cpu := range runtime.NumCPU() {
-		if !allowed.IsSet(cpu) {
-			continue
-		}
-		var one unix.CPUSet
-		one.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
-			t.Fatal(err)
-		}
-		s.dial("127.0.0.1", 8, false)
-		want[cpu%2] += 8
-		held := s.held(want[0] + want[1])
-		if held[0] != want[0] || held[1] != want[1] {
-			t.Errorf("after CPU %d: held %v, want %v", cpu, held, want)
+	want := make([]int64, len(s.acceptors))
+	check := func(seats ...int) {
+		t.Helper()
+		for cpu := range runtime.NumCPU() {
+			if !allowed.IsSet(cpu) {
+				continue
+			}
+			var one unix.CPUSet
+			one.Set(cpu)
+			if err := unix.SchedSetaffinity(0, &one); err != nil {
+				t.Fatal(err)
+			}
+			s.dial("127.0.0.1", 8, false)
+			want[seats[cpu%len(seats)]] += 8
+			var total int64
+			for _, n := range want {
+				total += n
+			}
+			if held := s.held(total); !slices.Equal(held, want) {
+				t.Errorf("after CPU %d: held %v, want %v", cpu, held, want)
+			}
 		}
 	}
+	check(0, 1, 2, 3)
+	if err := s.steering.Remove(0); err != nil {
+		t.Fatal(err)
+	}
+	check(1, 2, 3)
+	if err := errors.Join(s.group.Remove(0), s.steering.Removed(0)); err != nil {
+		t.Fatal(err)
+	}
+	check(1, 2, 3) // the kernel's order is 3, 1, 2
+	if err := s.steering.Remove(3); err != nil {
+		t.Fatal(err)
+	}
+	check(1, 2)
+	if err := s.steering.Place(3, s.group.FD(3)); err != nil { // it stays after all
+		t.Fatal(err)
+	}
+	check(1, 2, 3)
 }
 
 func TestNothingLeaks(t *testing.T) {
@@ -181,14 +210,14 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		return len(names)
 	}
-	sockets := openGroup(t, listener.Options{Address: "127.0.0.1:0", Count: 4})
+	group := openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(4)})
 	before := count()
 	for _, policy := range []Policy{Auto, Least, RoundRobin, CPU, Hash} {
 		rows, err := NewRows()
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := Attach(Options{Sockets: sockets, Rows: rows, Policy: policy})
+		s := attach(t, group, rows, policy)
 		if err := errors.Join(s.Close(), rows.Close()); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,7 @@
 package steering
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -24,16 +25,11 @@ func TestSocketJoinsAndLeaves(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := start(t, "127.0.0.1:0", 3, policy)
-				more, err := listener.Open(listener.Options{Address: s.group.Addr().String(), Share: true})
-				if err != nil {
+				if err := errors.Join(s.group.Add(3), s.group.Listen()); err != nil {
 					t.Fatal(err)
 				}
-				defer more.Close()
-				if err := more.Listen(); err != nil {
-					t.Fatal(err)
-				}
-				leaver := s.accept(more.FD(0))
-				if err := s.steering.Place(3, more.FD(0)); err != nil {
+				leaver := s.accept(3)
+				if err := s.steering.Place(3, s.group.FD(3)); err != nil {
 					t.Fatal(err)
 				}
 				s.dial("127.0.0.1", 40, false)
@@ -41,14 +37,14 @@ func TestSocketJoinsAndLeaves(t *testing.T) {
 					t.Errorf("held %v after acceptor 3 joined", held)
 				}
 
-				leaver.halt() // it counts as hung much later
+				leaver.halt()
 				s.onlyTo(3)
 				s.dial("127.0.0.1", 40, false)
-				if q, err := listener.QueueOf(more.FD(0)); err != nil || q.Length != 40 {
+				if q, err := listener.QueueOf(s.group.FD(3)); err != nil || q.Length != 40 {
 					t.Fatalf("queue %+v, %v", q, err)
 				}
 				s.onlyTo(-1)
-				if err := more.Close(); err != nil {
+				if err := errors.Join(s.group.Remove(3), s.steering.Removed(3)); err != nil {
 					t.Fatal(err)
 				}
 				held := s.held(80)
@@ -72,10 +68,7 @@ func TestAttachAgain(t *testing.T) {
 			} else if err := s.steering.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s.steering = Attach(Options{Sockets: s.sockets(), Rows: s.rows, Policy: policy})
-			if info := s.steering.Info(); info.Effective != policy || info.Reason != "" {
-				t.Fatalf("asked for %s, got %+v", policy, info)
-			}
+			s.attach(policy)
 		}
 	}
 	s.dial("127.0.0.1", 40, false)

@@ -18,7 +18,7 @@ func probeBPF() error {
 		return err
 	}
 	defer rows.Close()
-	p, err := load(rows, Least, 0)
+	p, err := load(rows, Least)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func probeCPU() error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEPORT: %w", err)
 	}
-	err = attachCPU(fd, 1)
+	err = attachClassic(fd, chooseByCPU([]int{0}))
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return fmt.Errorf("%w (4.6 has it): %w", ErrNotSupported, err)
 	}

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -23,9 +24,8 @@ const (
 	nameProgram   = "select_acceptor"
 	nameRows      = "rows"
 	nameSockets   = "sockets"
-	nameAcceptors = "acceptors"
+	nameSteeredTo = "steered_to"
 	namePolicy    = "policy"
-	nameHangAfter = "hang_after"
 )
 
 // program is select.bpf.c in the kernel, with the maps of one group.
@@ -33,12 +33,19 @@ type program struct {
 	all *ebpf.Collection
 }
 
+// parsed is the object as the library reads it: once, since that takes it a
+// millisecond.
+var parsed = sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
+	return ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+})
+
+// spec returns a copy, because loading writes into what it loads.
 func spec() (*ebpf.CollectionSpec, error) {
-	s, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	s, err := parsed()
 	if err != nil {
 		return nil, fmt.Errorf("read the program: %w", err)
 	}
-	return s, nil
+	return s.Copy(), nil
 }
 
 // newRowsMap creates the map of rows and returns a descriptor for it.
@@ -56,7 +63,7 @@ func newRowsMap() (int, error) {
 }
 
 // load puts the program into the kernel. It steers nothing before attach.
-func load(rows *Rows, policy Policy, hangAfter time.Duration) (program, error) {
+func load(rows *Rows, policy Policy) (program, error) {
 	if rows.noBPF != nil {
 		return program{}, rows.noBPF
 	}
@@ -65,10 +72,7 @@ func load(rows *Rows, policy Policy, hangAfter time.Duration) (program, error) {
 		return program{}, err
 	}
 	policies := map[Policy]uint32{Least: 0, RoundRobin: 1} // as in select.bpf.c
-	if err := errors.Join(
-		s.Variables[namePolicy].Set(policies[policy]),
-		s.Variables[nameHangAfter].Set(uint64(hangAfter)),
-	); err != nil {
+	if err := s.Variables[namePolicy].Set(policies[policy]); err != nil {
 		return program{}, fmt.Errorf("set up the program: %w", err)
 	}
 	fd, err := unix.FcntlInt(uintptr(rows.fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -89,23 +93,37 @@ func load(rows *Rows, policy Policy, hangAfter time.Duration) (program, error) {
 	return program{all}, nil
 }
 
-// place makes fd the socket of an acceptor.
-func (p program) place(acceptor, fd int) error {
-	err := p.all.Maps[nameSockets].Put(uint32(acceptor), uint64(fd))
+// place makes fd the socket of a seat. It is steered to once steerTo names it.
+func (p program) place(seat, fd int) error {
+	err := p.all.Maps[nameSockets].Put(uint32(seat), uint64(fd))
 	// A socket can be in one such map. The kernel frees that of a program just
 	// detached in its own time, which is some milliseconds.
 	for tries := 0; errors.Is(err, unix.EBUSY) && tries < 100; tries++ {
 		time.Sleep(10 * time.Millisecond)
-		err = p.all.Maps[nameSockets].Put(uint32(acceptor), uint64(fd))
+		err = p.all.Maps[nameSockets].Put(uint32(seat), uint64(fd))
 	}
 	if err != nil {
-		return fmt.Errorf("place the socket of acceptor %d: %w", acceptor, err)
+		return fmt.Errorf("place the socket of seat %d: %w", seat, err)
 	}
-	var acceptors uint32
-	if err := p.all.Variables[nameAcceptors].Get(&acceptors); err != nil {
-		return err
+	return nil
+}
+
+// remove forgets a seat's socket. Most often the kernel has, when it closed.
+func (p program) remove(seat int) error {
+	err := p.all.Maps[nameSockets].Delete(uint32(seat))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove the socket of seat %d: %w", seat, err)
 	}
-	return p.all.Variables[nameAcceptors].Set(max(acceptors, uint32(acceptor)+1))
+	return nil
+}
+
+// steerTo names the seats that the program chooses among.
+func (p program) steerTo(seats []int) error {
+	var bits uint64
+	for _, seat := range seats {
+		bits |= 1 << seat
+	}
+	return p.all.Variables[nameSteeredTo].Set(bits)
 }
 
 // attach puts the program in charge of fd's group.

@@ -3,6 +3,7 @@ package steering
 import "sync/atomic"
 
 // MaxAcceptors is the number of Rows, and of acceptors that a program can steer to.
+// An acceptor's number is its seat.
 const MaxAcceptors = 64
 
 // Row is what steering knows of one acceptor. It lies in shared memory as
@@ -24,26 +25,64 @@ const MaxAcceptors = 64
 // sees that.
 type Row struct {
 	Selected atomic.Uint64 // written by the program
-	_        [7]uint64     // the first is the program's own
+	round    atomic.Uint64 // the program's own
+	_        [6]uint64
 
-	Gone      atomic.Int64  // closed and lost ones, less those that came without being picked
-	Settled   atomic.Uint64 // picks that are over: accepted, lost or forgiven
-	Heartbeat atomic.Int64  // CLOCK_MONOTONIC, in nanoseconds, of its last turn; 0 = not running yet
-	Flags     atomic.Uint64 // not 0: nothing new is steered to it
-	_         [4]uint64
+	Gone    atomic.Int64  // closed and lost ones, less those that came without being picked
+	Settled atomic.Uint64 // picks that are over: accepted, lost or forgiven
+	Flags   atomic.Uint64 // not 0: nothing new is steered to it
+	_       [5]uint64
 }
 
-// The flags. Each has one writer, by Or and And.
+// The flags. Each has one writer, by Or and And. Where all rows have one, the
+// kernel's hash chooses.
 const (
 	Draining uint64 = 1 << iota // the control plane's: the acceptor leaves
 	Closed                      // the acceptor's: it takes nothing new for now
+	Hung                        // the control plane's watchdog's: it does not turn, or nobody runs it
 )
 
-// GiveBack clears what acceptor i held when its process died. What waits in its
-// queue still counts, for its successor; until that turns, it counts as hung.
-func (r *Rows) GiveBack(i int) {
-	row := r.Row(i)
-	row.Heartbeat.Store(0)
+// SetDraining says whether a seat's acceptor leaves.
+func (r *Rows) SetDraining(seat int, draining bool) { r.Row(seat).set(Draining, draining) }
+
+// SetHung says whether a seat's acceptor hangs.
+func (r *Rows) SetHung(seat int, hung bool) { r.Row(seat).set(Hung, hung) }
+
+func (r *Row) set(flag uint64, on bool) {
+	if on {
+		r.Flags.Or(flag)
+	} else {
+		r.Flags.And(^flag)
+	}
+}
+
+// InFlight is how many connections were picked for a seat and have not come. An
+// acceptor that is parked does not turn for a handshake that never ends: as long as
+// it stays parked, nobody forgives those (Seat.Beat).
+func (r *Rows) InFlight(seat int) int64 { return r.Row(seat).inFlight() }
+
+// inFlight reads what is settled first, so that a pick in between counts.
+func (r *Row) inFlight() int64 {
+	settled := r.Settled.Load()
+	return int64(r.Selected.Load() - settled)
+}
+
+// GiveBack clears what a seat's acceptor held when its process died, and sets Closed in
+// its place: nobody is steered there until its successor says that it takes connections.
+// What waits in its queue still counts, for that one.
+func (r *Rows) GiveBack(seat int) {
+	row := r.Row(seat)
+	row.set(Closed, true)
 	row.Gone.Store(int64(row.Settled.Load()))
-	row.Flags.And(^Closed)
+}
+
+// Reset zeroes a seat's row for a new acceptor. Whoever had the number has left: his
+// socket is closed, and nothing of him runs.
+func (r *Rows) Reset(seat int) {
+	row := r.Row(seat)
+	row.Flags.Store(0)
+	row.Selected.Store(0)
+	row.round.Store(0)
+	row.Gone.Store(0)
+	row.Settled.Store(0)
 }

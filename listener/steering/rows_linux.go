@@ -58,7 +58,7 @@ func plainMemory() (int, error) {
 	return fd, nil
 }
 
-// Row is acceptor i's row, valid until Close.
+// Row is the row of seat i, valid until Close.
 func (r *Rows) Row(i int) *Row {
 	return &(*[MaxAcceptors]Row)(unsafe.Pointer(unsafe.SliceData(r.memory)))[i]
 }

@@ -64,7 +64,7 @@ func TestOpenRowsRefuses(t *testing.T) {
 func TestGiveBack(t *testing.T) {
 	rows := newRows(t)
 	seat, row := rows.Seat(1), rows.Row(1)
-	row.Flags.Or(Draining)
+	rows.SetDraining(1, true)
 	seat.Pick()
 	seat.Pick()
 	seat.Beat(1, false)
@@ -72,7 +72,43 @@ func TestGiveBack(t *testing.T) {
 	seat.Hold(3)
 	seat.Open(false)
 	rows.GiveBack(1)
-	if heldBy(row) != 0 || row.Heartbeat.Load() != 0 || row.Flags.Load() != Draining || seat.Load() != 1 {
-		t.Errorf("held %d, heartbeat %d, flags %b, load %d", heldBy(row), row.Heartbeat.Load(), row.Flags.Load(), seat.Load())
+	if heldBy(row) != 0 || row.Flags.Load() != Draining|Closed || seat.Load() != 1 || rows.InFlight(1) != 1 {
+		t.Errorf("held %d, flags %b, load %d, in flight %d", heldBy(row), row.Flags.Load(), seat.Load(), rows.InFlight(1))
+	}
+	seat.Open(true)
+	rows.SetDraining(1, false)
+	if flags := row.Flags.Load(); flags != 0 {
+		t.Errorf("flags %b", flags)
+	}
+}
+
+// Nothing of who had a seat is left to who takes its number, and its neighbours keep
+// theirs.
+func TestReset(t *testing.T) {
+	rows := newRows(t)
+	for _, i := range []int{0, 1, 2} {
+		seat := rows.Seat(i)
+		for range 5 {
+			seat.Pick()
+		}
+		seat.Accepted()
+		seat.Hold(2)
+		seat.Open(false)
+		rows.SetHung(i, true)
+		rows.SetDraining(i, true)
+		rows.Row(i).round.Store(7)
+	}
+	rows.Reset(1)
+	var words [MaxAcceptors][unsafe.Sizeof(Row{}) / 8]uint64
+	copy((*[rowsSize]byte)(unsafe.Pointer(&words))[:], rows.memory)
+	for _, word := range words[1] {
+		if word != 0 {
+			t.Fatalf("left in the row: %v", words[1])
+		}
+	}
+	for _, i := range []int{0, 2} {
+		if heldBy(rows.Row(i)) != 3 || rows.InFlight(i) != 4 || rows.Row(i).Flags.Load() != Draining|Closed|Hung {
+			t.Errorf("neighbour %d: %v", i, words[i])
+		}
 	}
 }

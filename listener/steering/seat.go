@@ -12,7 +12,7 @@ type Seat struct {
 	until int64  // the window's end, CLOCK_MONOTONIC in nanoseconds; 0 = none has begun
 }
 
-// Seat returns a hold on acceptor i's row.
+// Seat returns a hold on the row of seat i.
 func (r *Rows) Seat(i int) *Seat { return &Seat{row: r.Row(i)} }
 
 // Load is the number of connections that the acceptor holds or is about to get.
@@ -24,7 +24,7 @@ func (s *Seat) Pick() { s.row.Selected.Add(1) }
 // Accepted counts a connection that has come. Where none is in flight it comes
 // unpicked: by the hash, or when its pick has been forgiven.
 func (s *Seat) Accepted() {
-	if s.inFlight() > 0 {
+	if s.row.inFlight() > 0 {
 		s.row.Settled.Add(1)
 	} else {
 		s.Hold(1)
@@ -33,7 +33,7 @@ func (s *Seat) Accepted() {
 
 // Lost counts a connection, picked or not, that somebody else has taken.
 func (s *Seat) Lost() {
-	if s.inFlight() > 0 {
+	if s.row.inFlight() > 0 {
 		s.settle(1)
 	}
 }
@@ -50,11 +50,7 @@ func (s *Seat) settle(n int64) {
 
 // Open says whether the acceptor takes new connections.
 func (s *Seat) Open(open bool) {
-	if open {
-		s.row.Flags.And(^Closed)
-	} else {
-		s.row.Flags.Or(Closed)
-	}
+	s.row.set(Closed, !open)
 }
 
 const (
@@ -71,13 +67,15 @@ const (
 
 // Beat tells that the acceptor turns, at CLOCK_MONOTONIC now in nanoseconds.
 // empty says that it has seen its queue empty since the last Beat: accept4 said
-// EAGAIN, or epoll named all that is ready and not the socket.
-func (s *Seat) Beat(now int64, empty bool) {
-	s.row.Heartbeat.Store(now)
+// EAGAIN, or epoll named all that is ready and not the socket. It returns whether
+// picks are still in flight: then the loop turns again within settleWindow, with or
+// without an event, to forgive those that nothing will come of.
+func (s *Seat) Beat(now int64, empty bool) (inFlight bool) {
 	if empty {
 		s.forgive(now)
 	}
 	s.seen = s.row.Selected.Load()
+	return s.row.inFlight() > 0
 }
 
 // forgive takes picks that nothing will come of out of the count in flight.
@@ -91,7 +89,7 @@ func (s *Seat) Beat(now int64, empty bool) {
 // forgiven: an acceptor that does not keep up looks as loaded as it is. A known
 // limit: who turns rarely forgives rarely, and gets less during a flood.
 func (s *Seat) forgive(now int64) {
-	if lost := s.inFlight(); lost < 0 { // a rescuer and the owner took two for picked, and one was not
+	if lost := s.row.inFlight(); lost < 0 { // a rescuer and the owner took two for picked, and one was not
 		s.settle(lost)
 	}
 	before := max(int64(s.seen-s.row.Settled.Load()), 0)
@@ -106,10 +104,4 @@ func (s *Seat) forgive(now int64) {
 	if after != before {
 		s.settle(before - after)
 	}
-}
-
-// inFlight reads what is settled first, so that a pick in between counts.
-func (s *Seat) inFlight() int64 {
-	settled := s.row.Settled.Load()
-	return int64(s.row.Selected.Load() - settled)
 }

@@ -46,9 +46,9 @@ func TestForgive(t *testing.T) {
 				for range step.accepted {
 					seat.Accepted()
 				}
-				seat.Beat(now, true)
-				if inFlight, load := seat.inFlight(), seat.Load(); inFlight != step.inFlight || load != step.load {
-					t.Fatalf("step %d: %d in flight, load %d; want %+v", i, inFlight, load, step)
+				out := seat.Beat(now, true)
+				if inFlight, load := seat.row.inFlight(), seat.Load(); inFlight != step.inFlight || load != step.load || out != (inFlight > 0) {
+					t.Fatalf("step %d: %d in flight, told %t, load %d; want %+v", i, inFlight, out, load, step)
 				}
 				now += tick
 			}
@@ -64,7 +64,7 @@ func TestAcceptLeavesTheLoadAlone(t *testing.T) {
 	row.Selected.Store(n)
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
-		for seat := (&Seat{row: &row}); seat.inFlight() > 0; {
+		for seat := (&Seat{row: &row}); seat.row.inFlight() > 0; {
 			seat.Accepted()
 		}
 	})

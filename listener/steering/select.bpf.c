@@ -7,8 +7,10 @@
 // connection: the ACK that completes a SYN cookie, the RST of a peer that heard
 // too late of an end.
 //
-// It reads the rows that acceptors write, and finds the group's sockets by
-// acceptor number. When it picks nobody, the kernel's own hash does.
+// It reads the rows that acceptors write, and finds the group's sockets by seat,
+// the number of an acceptor. It looks at flags and loads and at no clock: whether
+// an acceptor hangs, the control plane finds out. When it picks nobody, the
+// kernel's own hash does.
 //
 // Needs Linux 5.14 (migration); of its other means mmapable arrays are of 5.5
 // and atomic compare-and-swap of 5.12.
@@ -27,14 +29,13 @@
 struct row {
 	// Written here.
 	__u64 selected; // times this acceptor was picked
-	__u64 round;    // round_robin: the round it had its last turn in
+	__u64 round;    // what round_now was at its last pick
 	__u64 pad1[6];
-	// Written by acceptors: a cache line of its own.
-	__s64 gone;      // of what was picked, what is closed or will not come
-	__u64 settled;   // theirs
-	__u64 heartbeat; // CLOCK_MONOTONIC, in ns, of its last turn
-	__u64 flags;     // not 0: takes nothing new
-	__u64 pad2[4];
+	// Written by acceptors and the control plane: a cache line of its own.
+	__s64 gone;    // of what was picked, what is closed or will not come
+	__u64 settled; // theirs
+	__u64 flags;   // not 0: takes nothing new
+	__u64 pad2[5];
 };
 
 struct {
@@ -53,22 +54,13 @@ struct {
 } sockets SEC(".maps");
 
 const volatile __u32 policy;
-const volatile __u64 hang_after; // ns without a turn; 0 = no acceptor ever counts as hung
 
-__u32 acceptors; // rows in use are those below this number
-__u32 rotation;  // advances with every search
-__u64 round_now; // round_robin: the round that turns are being given in
+__u64 steered_to; // a bit for each seat that may be picked; the control plane's
+__u64 round_now;  // round_robin: the round that turns are being given in; least: picks so far
 
-static __always_inline struct row *row_of(__u32 acceptor)
+static __always_inline struct row *row_of(__u32 seat)
 {
-	return bpf_map_lookup_elem(&rows, &acceptor);
-}
-
-static __always_inline int takes_more(const struct row *row, __u64 now)
-{
-	if (row->flags)
-		return 0;
-	return !hang_after || row->heartbeat + hang_after >= now;
+	return bpf_map_lookup_elem(&rows, &seat);
 }
 
 // The word that a pick moves forward, and by which another CPU's pick shows.
@@ -77,10 +69,13 @@ static __always_inline volatile __u64 *ticket_of(struct row *row)
 	return policy == POLICY_LEAST ? &row->selected : &row->round;
 }
 
-// What the picked acceptor has the least of: connections, held and in flight; or turns.
-static __always_inline __s64 rank_of(const struct row *row, __u64 ticket)
+// What the picked acceptor has the least of: turns; or connections, held and in
+// flight, and of equals the one picked longest ago. (Loads stay below 2^30.)
+static __always_inline __s64 rank_of(const struct row *row, __u64 ticket, __u64 now)
 {
-	return policy == POLICY_ROUND_ROBIN ? ticket : ticket - row->gone;
+	if (policy == POLICY_ROUND_ROBIN)
+		return ticket;
+	return ((__s64)(ticket - row->gone) << 32) - (__u32)(now - row->round);
 }
 
 // One that was away for many rounds gets one turn, not all that it missed.
@@ -92,30 +87,68 @@ static __always_inline __u64 next_ticket(__u64 ticket)
 }
 
 #define NOBODY MAX_ACCEPTORS
+#define NEVER (1LL << 62) // the rank of who is not to be picked: above all others
 
-// The acceptor with the lowest rank, and its ticket as it then was. The search
-// begins one further each time, so that ties are won by each in turn.
-static __always_inline __u32 search(__u64 refused, __u64 now, __u64 *ticket)
+// What is searched, and what was found.
+struct search {
+	__u64 among; // a bit for each seat
+	__u64 now;   // round_now as it began
+
+	__u64 seat;   // the one with the lowest rank, or NOBODY
+	__u64 ticket; // its ticket as it then was
+	__s64 rank;
+};
+
+// All ones if x is below 0, else 0.
+static __always_inline __u64 ones_if_negative(__s64 x)
 {
-	__u32 start = __sync_fetch_and_add(&rotation, 1);
-	__u32 best = NOBODY;
-	__s64 lowest = 0;
+	x >>= 63;
+	asm volatile("" : "+r"(x)); // or the compiler makes a branch of it
+	return x;
+}
 
-	for (__u32 n = 0; n < MAX_ACCEPTORS && n < acceptors; n++) {
-		__u32 i = (start + n) % acceptors;
-		struct row *row = row_of(i);
+// The verifier walks every way through every round of a loop, in every place that
+// calls it; this is what a listener costs as it begins, and made 10 ms of CPU once.
+// So there are two loops of eight rounds, each in a function that is not static: such
+// are verified once. And a round has no branch that goes on two ways. The loops stay
+// loops: unrolled they are slower to translate.
+#define PIECE 8
+#define VERIFIED_ONCE __attribute__((noinline))
 
-		if (!row || refused & 1ULL << i || !takes_more(row, now))
-			continue;
-		__u64 seen = *ticket_of(row);
-		__s64 rank = rank_of(row, seen);
-		if (best == NOBODY || rank < lowest) {
-			best = i;
-			lowest = rank;
-			*ticket = seen;
-		}
+VERIFIED_ONCE int search_piece(struct search *s, __u32 from)
+{
+	if (!s)
+		return 0;
+#pragma nounroll
+	for (__u32 n = 0; n < PIECE; n++) {
+		__u32 seat = (from + n) % MAX_ACCEPTORS;
+		struct row *row = row_of(seat);
+
+		if (!row)
+			return 0; // cannot be: all seats have a row
+		__u64 ticket = *ticket_of(row);
+		__u64 passed = row->flags | (~(s->among >> seat) & 1);
+		__u64 never = ones_if_negative(passed | -passed);
+		__s64 rank = (rank_of(row, ticket, s->now) & ~never) | (NEVER & never);
+		__u64 lower = ones_if_negative(rank - s->rank);
+
+		s->seat ^= (s->seat ^ seat) & lower;
+		s->ticket ^= (s->ticket ^ ticket) & lower;
+		s->rank ^= (s->rank ^ rank) & lower;
 	}
-	return best;
+	return 0;
+}
+
+VERIFIED_ONCE int search(struct search *s)
+{
+	if (!s)
+		return 0;
+	s->now = round_now;
+	s->seat = NOBODY;
+	s->rank = NEVER;
+	for (__u32 from = 0; from < MAX_ACCEPTORS && s->among >> from; from += PIECE)
+		search_piece(s, from);
+	return 0;
 }
 
 // Whether a connection will come of what the kernel asks a socket for. A stray
@@ -130,19 +163,19 @@ static __always_inline int connection_comes(const struct sk_reuseport_md *ctx)
 SEC("sk_reuseport/migrate")
 int select_acceptor(struct sk_reuseport_md *ctx)
 {
-	__u64 now = bpf_ktime_get_ns();
-	__u64 refused = 0; // acceptors that turn out to have no socket, one bit each
+	struct search s = {.among = steered_to};
 
 	for (int try = 1; try <= MAX_TRIES; try++) {
-		__u64 ticket = 0;
-		__u32 acceptor = search(refused, now, &ticket);
-		if (acceptor == NOBODY)
+		search(&s);
+		if (s.seat >= NOBODY)
 			break;
-		if (bpf_sk_select_reuseport(ctx, &sockets, &acceptor, 0)) {
-			refused |= 1ULL << acceptor;
+		__u32 seat = s.seat;
+		__u64 ticket = s.ticket;
+		if (bpf_sk_select_reuseport(ctx, &sockets, &seat, 0)) {
+			s.among &= ~(1ULL << seat); // its socket has closed
 			continue;
 		}
-		struct row *row = row_of(acceptor);
+		struct row *row = row_of(seat);
 		if (!row || !connection_comes(ctx))
 			break;
 		// If another CPU picked the same one meanwhile, its rank is no longer
@@ -156,10 +189,14 @@ int select_acceptor(struct sk_reuseport_md *ctx)
 		if (policy == POLICY_ROUND_ROBIN) {
 			round_now = next;
 			__sync_fetch_and_add(&row->selected, 1);
+		} else {
+			row->round = __sync_fetch_and_add(&round_now, 1) + 1;
 		}
 		break;
 	}
 	return SK_PASS; // to the socket selected; if none was, to the one that the hash gives
 }
 
-char _license[] SEC("license") = "GPL";
+// Neither helper that this calls (bpf_map_lookup_elem, bpf_sk_select_reuseport) is
+// kept for GPL programs, so it goes by the licence of the rest.
+char _license[] SEC("license") = "Apache-2.0";

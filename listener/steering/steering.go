@@ -1,18 +1,24 @@
 // Package steering chooses, at a connection's SYN, which acceptor will get it.
 //
-//	               acceptors write, without a system call
-//	                 heartbeat, active, settled, flags
-//	                               │
-//	                               ▼
-//	SYN ─► group ─► program ◄── Rows: one per acceptor, shared memory
+//	      acceptors write         the control plane writes      no system call
+//	     settled, gone, closed        draining, hung            in any of it
+//	                     │               │
+//	                     ▼               ▼
+//	SYN ─► group ─► program ◄── Rows: one per seat, shared memory
 //	                   │           ▲
 //	                   │           └── the program counts its picks: selected
 //	                   ▼
-//	               socket i, on which acceptor i accepts
+//	               the socket of seat i, on which acceptor i accepts
 //
 // It is a ladder: least and round_robin are a BPF program (select.bpf.c), cpu is
 // a classic one that needs no privilege, and hash is what the kernel does by
 // itself. Attach takes the rung asked for or, with the reason, the last one.
+//
+// A group may grow and shrink while it is steered, on every rung:
+//
+//	listener.Group.Add ─► Place ─► steered to ─► Remove ─► nothing new ─► the queue runs empty
+//	                                                                              │
+//	                                       Removed ◄─ listener.Group.Remove ◄─────┘
 //
 // The program belongs to the group, not to the process that attached it: it
 // steers on while the sockets live, until Close or another Attach.
@@ -22,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Policy says how an acceptor is chosen.
@@ -58,14 +63,10 @@ func ParsePolicy(s string) (Policy, error) {
 
 // Options say what to steer and how.
 type Options struct {
-	Sockets []int // the group's, at least one, listening, in group order: acceptor i's is Sockets[i]
-	Rows    *Rows // the acceptors', for this group
+	Sockets map[int]int  // by seat: the sockets that are steered to, at least one, listening
+	Order   func() []int // the group's seats as the kernel numbers them: listener.Group.Order
+	Rows    *Rows        // the acceptors', for this group
 	Policy  Policy
-
-	// HangAfter is the time without a turn after which an acceptor is passed
-	// over; 0 = never. Nobody is picked while all of them are passed over: then
-	// the kernel's hash chooses.
-	HangAfter time.Duration
 
 	// Shared says that other instances have sockets in the group. It then stays
 	// with Hash: a program sees only ours and would take everything for us.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"sluice/metrics"
 )
 
 func drawClient(t *rapid.T) netip.Addr {
@@ -25,33 +27,31 @@ func randomClient(r *rand.Rand) netip.Addr {
 }
 
 // owners is the address that has each place of a prepared pool's table.
-func owners(p Pool, backup bool) []netip.AddrPort {
+func owners(p *Prepared, tier int) []netip.AddrPort {
 	var all []netip.AddrPort
-	for _, i := range p.tables[tier(backup)] {
-		all = append(all, p.Backends[i].Addrs[0])
+	for _, at := range p.tables[tier].owners {
+		all = append(all, p.Targets[p.places[at]].Addr)
 	}
 	return all
 }
 
 // places counts them by owner.
-func places(p Pool) map[netip.AddrPort]int {
+func places(p *Prepared) map[netip.AddrPort]int {
 	count := map[netip.AddrPort]int{}
-	for _, i := range p.tables[tier(false)] {
-		count[p.Backends[i].Addrs[0]]++
+	for _, a := range owners(p, primaries) {
+		count[a]++
 	}
 	return count
 }
 
-// drawPool draws a pool of which some backends have several addresses, and some share
-// one.
-func drawPool(t *rapid.T) Pool {
-	p := Pool{Pick: SourceHash}
-	for i := range rapid.IntRange(0, 12).Draw(t, "backends") {
-		b := Backend{Name: fmt.Sprint(i), Weight: rapid.IntRange(1, 256).Draw(t, "weight"), Backup: rapid.Bool().Draw(t, "backup")}
-		for _, j := range rapid.SliceOfNDistinct(rapid.IntRange(0, 20), 0, 4, rapid.ID).Draw(t, "addresses") {
-			b.Addrs = append(b.Addrs, at(j)...)
-		}
-		p.Backends = append(p.Backends, b)
+// drawPool draws a pool of which some targets share an address.
+func drawPool(t *rapid.T) *Pool {
+	p := &Pool{Pick: SourceHash}
+	for i := range rapid.IntRange(0, 30).Draw(t, "targets") {
+		p.Targets = append(p.Targets, Target{
+			ID: metrics.NewID(uint32(i), 1), Addr: at(rapid.IntRange(0, 30).Draw(t, "address")),
+			Weight: rapid.IntRange(1, 256).Draw(t, "weight"), Backup: rapid.Bool().Draw(t, "backup"),
+		})
 	}
 	return p
 }
@@ -61,28 +61,39 @@ func drawPool(t *rapid.T) Pool {
 func TestTableIsTheSameInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one := drawPool(t)
-		other := one
-		other.Backends = rapid.Permutation(one.Backends).Draw(t, "order") // a copy
-		for i := range other.Backends {
-			b := &other.Backends[i]
-			b.Addrs = rapid.Permutation(b.Addrs).Draw(t, "addresses")
-		}
-		one, other = one.Prepare(), other.Prepare()
-		for i := range one.tables {
-			if !slices.Equal(one.tables[i], other.tables[i]) {
-				t.Fatalf("the tables of tier %d differ", i)
+		other := &Pool{Pick: SourceHash, Targets: rapid.Permutation(one.Targets).Draw(t, "order")} // a copy
+		here, there := one.Prepare(), other.Prepare()
+		for tier := range here.tiers {
+			if !slices.Equal(owners(here, tier), owners(there, tier)) {
+				t.Fatalf("the tables of tier %d differ", tier)
 			}
 		}
-		for i, b := range one.Backends {
-			if got := other.Backends[i].Addrs[0]; got != b.Addrs[0] {
-				t.Fatalf("number %d is %v there, want %v", i, got, b.Addrs[0])
+	})
+}
+
+// The list of who has which places is that of the table.
+func TestPlacesAreListed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPool(t).Prepare()
+		for tier, run := range p.tiers {
+			table, listed := p.tables[tier], 0
+			for at := run.first; at < run.last; at++ {
+				for _, place := range table.placesOf(at - run.first) {
+					listed++
+					if int32(table.owners[place]) != at {
+						t.Fatalf("place %d is listed for %d, and %d has it", place, at, table.owners[place])
+					}
+				}
+			}
+			if listed != len(table.owners) {
+				t.Fatalf("%d of %d places are listed", listed, len(table.owners))
 			}
 		}
 	})
 }
 
 // The number of places follows the weights: by less than one, and less than n more
-// over all n backends, which begin with a place each.
+// over all n targets, which begin with a place each.
 func TestPlacesFollowWeights(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.IntRange(1, 256), 1, 100).Draw(t, "weights")
@@ -93,29 +104,29 @@ func TestPlacesFollowWeights(t *testing.T) {
 		}
 		for i, w := range weights {
 			share := float64(w) / float64(sum)
-			got, want := float64(count[at(i)[0]]), share*tableSize
+			got, want := float64(count[at(i)]), share*tableSize
 			if bound := 1 + share*float64(len(weights)); got < want-bound || got > want+bound {
-				t.Fatalf("backend %d of weight %d has %v places, want %.1f ± %.1f", i, w, got, want, bound)
+				t.Fatalf("target %d of weight %d has %v places, want %.1f ± %.1f", i, w, got, want, bound)
 			}
 		}
 	})
 }
 
-// A name has its weight however many addresses it has; these share it evenly.
-func TestAddressesShareAWeight(t *testing.T) {
-	p := Pool{Pick: SourceHash, Backends: []Backend{
-		{Name: "one", Addrs: at(0), Weight: 3},
-		{Name: "three", Addrs: slices.Concat(at(1), at(2), at(3)), Weight: 3},
-	}}
+// Each address of a name has the name's weight.
+func TestAddressesHaveTheWeightEach(t *testing.T) {
+	p := weighted(SourceHash, 3, 3, 3, 3)
+	for i := range p.Targets[1:] {
+		p.Targets[1+i].Backend = "three"
+	}
 	count := places(p.Prepare())
-	for i, want := range []int{tableSize / 2, tableSize / 6, tableSize / 6, tableSize / 6} {
-		if got := count[at(i)[0]]; got < want-3 || got > want+3 {
+	for i := range p.Targets {
+		if got, want := count[at(i)], tableSize/4; got < want-3 || got > want+3 {
 			t.Errorf("address %d has %d places, want %d", i, got, want)
 		}
 	}
 }
 
-// Random clients and those of one network spread over backends as the weights say.
+// Random clients and those of one network spread over targets as the weights say.
 // 200,000 clients give the least of them 20,000 ± 140; five times that would be chance
 // once in a million, and the random ones are always the same.
 func TestClientsSpread(t *testing.T) {
@@ -128,10 +139,10 @@ func TestClientsSpread(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			weights := []int{1, 2, 3, 4}
-			k := NewPicker(weighted(SourceHash, weights...).Prepare(), 0, noSessions)
+			k := pickerOf(weighted(SourceHash, weights...))
 			got := make([]int, len(weights))
 			for range clients {
-				got[k.Pick(0, next())]++
+				got[k.Pick(nil, next())]++
 			}
 			for i, w := range weights {
 				want := clients * w / 10
@@ -143,7 +154,7 @@ func TestClientsSpread(t *testing.T) {
 	}
 }
 
-// When one of n backends leaves, its places go to the others; of the places of these
+// When one of n targets leaves, its places go to the others; of the places of these
 // few change hands. Measured over n from 2 to 1000, with and without weights: at most
 // 1.2%. It is the same table the other way round, when one comes.
 func TestFewMoveWhenOneLeaves(t *testing.T) {
@@ -155,10 +166,9 @@ func TestFewMoveWhenOneLeaves(t *testing.T) {
 				weights[i] = 1 + r.IntN(heaviest)
 			}
 			p := weighted(SourceHash, weights...)
-			gone := at(n / 2)[0]
-			less := p
-			less.Backends = slices.Delete(slices.Clone(p.Backends), n/2, n/2+1)
-			before, after := owners(p.Prepare(), false), owners(less.Prepare(), false)
+			gone := at(n / 2)
+			less := &Pool{Pick: SourceHash, Targets: slices.Delete(slices.Clone(p.Targets), n/2, n/2+1)}
+			before, after := owners(p.Prepare(), primaries), owners(less.Prepare(), primaries)
 			kept, moved := 0, 0
 			for i, a := range before {
 				if a == gone {
@@ -176,20 +186,21 @@ func TestFewMoveWhenOneLeaves(t *testing.T) {
 	}
 }
 
-// The clients of a backend that fails do not all go to the same other one, but each
+// The clients of a target that fails do not all go to the same other one, but each
 // always to its own.
 func TestSecondChoicesSpread(t *testing.T) {
 	const n, clients = 5, 50_000
-	p := weighted(SourceHash, 1, 1, 1, 1, 1).Prepare()
-	here, there := NewPicker(p, 0, noSessions), NewPicker(p, 7, noSessions)
+	p := weighted(SourceHash, 1, 1, 1, 1, 1)
+	here, there := boardOf(p).picker(p, 0), boardOf(p).picker(p, 7)
 	r := rand.New(rand.NewPCG(3, 4))
 	var second [n][n]int
 	for range clients {
 		c := randomClient(r)
-		first := here.Pick(0, c)
-		next := here.Pick(TriedBit(first), c)
-		if next == first || there.Pick(0, c) != first || there.Pick(TriedBit(first), c) != next {
-			t.Fatalf("%v goes to %d, then %d; elsewhere to %d, then %d", c, first, next, there.Pick(0, c), there.Pick(TriedBit(first), c))
+		first := here.Pick(nil, c)
+		tried := []metrics.ID{p.Targets[first].ID}
+		next := here.Pick(tried, c)
+		if next == first || there.Pick(nil, c) != first || there.Pick(tried, c) != next {
+			t.Fatalf("%v goes to %d, then %d; elsewhere to %d, then %d", c, first, next, there.Pick(nil, c), there.Pick(tried, c))
 		}
 		second[first][next]++
 	}
@@ -204,18 +215,17 @@ func TestSecondChoicesSpread(t *testing.T) {
 
 func TestBackupsHaveTheirOwnTable(t *testing.T) {
 	p := weighted(SourceHash, 1, 1, 1, 1)
-	p.Backends[1].Backup, p.Backends[3].Backup = true, true
-	p = p.Prepare()
-	k := NewPicker(p, 0, noSessions)
+	p.Targets[1].Backup, p.Targets[3].Backup = true, true
+	k := pickerOf(p)
 	seen := map[int]bool{}
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 1000 {
 		c := randomClient(r)
-		if i := k.Pick(0, c); p.Backends[i].Backup {
+		if i := k.Pick(nil, c); p.Targets[i].Backup {
 			t.Fatalf("%v goes to a backup", c)
 		}
-		i := k.Pick(TriedBit(0)|TriedBit(2), c)
-		if i < 0 || !p.Backends[i].Backup {
+		i := k.Pick([]metrics.ID{p.Targets[0].ID, p.Targets[2].ID}, c)
+		if i < 0 || !p.Targets[i].Backup {
 			t.Fatalf("%v goes to %d without a primary", c, i)
 		}
 		seen[i] = true
@@ -229,16 +239,15 @@ func TestBackupsHaveTheirOwnTable(t *testing.T) {
 // backends written so.
 func TestMappedAddressesAreTheSame(t *testing.T) {
 	p := weighted(SourceHash, 1, 2, 3)
-	mapped := p
-	mapped.Backends = slices.Clone(p.Backends)
-	for i := range mapped.Backends {
-		a := p.Backends[i].Addrs[0]
-		mapped.Backends[i].Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())}
+	mapped := &Pool{Pick: SourceHash, Targets: slices.Clone(p.Targets)}
+	for i := range mapped.Targets {
+		a := &mapped.Targets[i].Addr
+		*a = netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
 	}
-	plain, six := NewPicker(p.Prepare(), 0, noSessions), NewPicker(mapped.Prepare(), 0, noSessions)
+	plain, six := pickerOf(p), pickerOf(mapped)
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawClient(t)
-		if got, want := six.Pick(0, netip.AddrFrom16(c.As16())), plain.Pick(0, c); got != want {
+		if got, want := six.Pick(nil, netip.AddrFrom16(c.As16())), plain.Pick(nil, c); got != want {
 			t.Fatalf("%v goes to %d, want %d", c, got, want)
 		}
 	})
@@ -247,15 +256,19 @@ func TestMappedAddressesAreTheSame(t *testing.T) {
 // These answers are a promise: another version of sluice must give the same, or
 // instances disagree while they are replaced one by one.
 func TestAgreement(t *testing.T) {
-	p := Pool{Pick: SourceHash, Backends: []Backend{
-		{Name: "a:80", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:80"), netip.MustParseAddrPort("192.0.2.11:80")}, Weight: 1},
-		{Name: "b:80", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.20:80")}, Weight: 2},
-		{Name: "c:80", Addrs: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::c]:80")}, Weight: 3},
-		{Name: "d:81", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.20:81")}, Weight: 1, Backup: true},
-		{Name: "e:81", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.30:81")}, Weight: 1, Backup: true},
-	}}
-	p = p.Prepare()
-	k := NewPicker(p, 0, noSessions)
+	p := &Pool{Pick: SourceHash}
+	for i, target := range []Target{
+		{Backend: "a:80", Addr: netip.MustParseAddrPort("192.0.2.10:80"), Weight: 1},
+		{Backend: "a:80", Addr: netip.MustParseAddrPort("192.0.2.11:80"), Weight: 1},
+		{Backend: "b:80", Addr: netip.MustParseAddrPort("192.0.2.20:80"), Weight: 4},
+		{Backend: "c:80", Addr: netip.MustParseAddrPort("[2001:db8::c]:80"), Weight: 6},
+		{Backend: "d:81", Addr: netip.MustParseAddrPort("192.0.2.20:81"), Weight: 1, Backup: true},
+		{Backend: "e:81", Addr: netip.MustParseAddrPort("192.0.2.30:81"), Weight: 1, Backup: true},
+	} {
+		target.ID = metrics.NewID(uint32(i), 1)
+		p.Targets = append(p.Targets, target)
+	}
+	k := pickerOf(p)
 	for client, want := range map[string][2]string{
 		"127.0.0.1":     {"192.0.2.20:80", "192.0.2.11:80"},
 		"198.51.100.7":  {"192.0.2.11:80", "192.0.2.20:80"},
@@ -265,63 +278,40 @@ func TestAgreement(t *testing.T) {
 		"2001:db8::1":   {"192.0.2.20:80", "[2001:db8::c]:80"},
 	} {
 		c := netip.MustParseAddr(client)
-		first := k.Pick(0, c)
-		second := k.Pick(TriedBit(first), c)
-		if got := [2]string{p.Backends[first].Addrs[0].String(), p.Backends[second].Addrs[0].String()}; got != want {
+		first := k.Pick(nil, c)
+		second := k.Pick([]metrics.ID{p.Targets[first].ID}, c)
+		if got := [2]string{p.Targets[first].Addr.String(), p.Targets[second].Addr.String()}; got != want {
 			t.Errorf("%s goes to %q, want %q", client, got, want)
 		}
 	}
-	for backup, want := range map[bool]uint32{false: 0xbf5358c8, true: 0xd60f74e9} {
+	for tier, want := range map[int]uint32{primaries: 0xbf5358c8, backups: 0xd60f74e9} {
 		sum := crc32.NewIEEE()
-		for _, a := range owners(p, backup) {
+		for _, a := range owners(p.Prepare(), tier) {
 			fmt.Fprintln(sum, a)
 		}
 		if got := sum.Sum32(); got != want {
-			t.Errorf("the table, backup %v, has the checksum %#x, want %#x", backup, got, want)
+			t.Errorf("the table of tier %d has the checksum %#x, want %#x", tier, got, want)
 		}
 	}
 }
 
-func TestPrepareLeavesOtherPoliciesAlone(t *testing.T) {
-	p := weighted(LeastSessions, 1)
-	p.Backends[0].Addrs = slices.Concat(at(0), at(1))
-	if got := p.Prepare(); len(got.Backends) != 1 || got.tables[0] != nil {
-		t.Errorf("became %d backends with a table of %d places", len(got.Backends), len(got.tables[0]))
-	}
-}
-
-// What Pick costs when clients differ, and so the table is not in the CPU's cache.
-func BenchmarkPickBySource(b *testing.B) {
-	weights := make([]int, 30)
-	for i := range weights {
-		weights[i] = 1 + i%5
-	}
-	k := NewPicker(weighted(SourceHash, weights...).Prepare(), 0, noSessions)
-	r := rand.New(rand.NewPCG(7, 8))
-	clients := make([]netip.Addr, 1<<16)
-	for i := range clients {
-		clients[i] = randomClient(r)
-	}
-	for _, tried := range []uint64{0, 1<<29 - 1} {
-		b.Run(fmt.Sprintf("tried=%d", min(tried, 29)), func(b *testing.B) {
-			for i := range b.N {
-				k.Pick(tried, clients[i%len(clients)])
-			}
-		})
+func TestOtherPoliciesHaveNoTable(t *testing.T) {
+	for _, policy := range []Policy{RoundRobin, LeastSessions} {
+		if p := weighted(policy, 1).Prepare(); len(p.tables[primaries].owners) != 0 {
+			t.Errorf("%v has a table", policy)
+		}
 	}
 }
 
 func BenchmarkPrepare(b *testing.B) {
-	for _, n := range []int{3, 30, 300, 3000} {
-		b.Run(fmt.Sprintf("backends=%d", n), func(b *testing.B) {
-			weights := make([]int, n)
-			for i := range weights {
-				weights[i] = 1 + i%5
-			}
-			p := weighted(SourceHash, weights...)
-			for range b.N {
-				p.Prepare()
-			}
-		})
+	for _, policy := range policies {
+		for _, n := range sizes {
+			b.Run(fmt.Sprintf("policy=%v/targets=%d", policy, n), func(b *testing.B) {
+				p, _ := mixed(policy, n)
+				for b.Loop() {
+					p.Prepare()
+				}
+			})
+		}
 	}
 }

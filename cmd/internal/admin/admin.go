@@ -1,82 +1,142 @@
-// Package admin is the HTTP endpoint for people and machines.
+// Package admin is the HTTP endpoint for people and machines, over TCP and over a unix
+// socket.
 //
-//	GET /metrics      Prometheus                 ┐
-//	GET /status.json  the same figures as JSON   ├ one metrics.Snapshot
-//	GET /readyz       200 while it takes connections, else 503
-//	GET /livez        200 while it answers at all
-//	GET /             this list
+//	TCP ──► at most MaxConns ──────────► Host ──┐
+//	                                            ├─► GET /metrics      Prometheus                ┐
+//	socket ─► at most MaxConns ─► uid ─┬────────┘   GET /status.json  the same figures as JSON  ├ one metrics.Snapshot at a time
+//	                                   │            GET /readyz       200 while it takes connections, else 503
+//	                                   │            GET /livez        200 while it answers at all
+//	                                   │            GET /             this list
+//	                                   └──────────► POST /reload      a verb: Verdict, and a line in the log
 //
-// It only reads. It is served by the control plane, so a hung acceptor or a stopped
-// worker does not keep it from answering.
+// TCP has no password and only reads; what changes things is on the socket, where the
+// kernel says who asks. It is served by the control plane, so a hung acceptor or a
+// stopped worker does not keep it from answering. No number of clients, idle, slow,
+// silent or half-sent, takes more than MaxConns descriptors on either side and the
+// figures of a few scrapes.
 package admin
 
 import (
-	"encoding/json"
-	"fmt"
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
+	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sluice/metrics"
 )
 
-// New makes the server. snapshot is called for each request, by any goroutine.
-func New(snapshot func() metrics.Snapshot, log *slog.Logger) *http.Server {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		metrics.NewCollector(snapshot),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}))
-	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		_ = e.Encode(snapshot()) // fails only when the reader has gone
-	})
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		code, text := readiness(snapshot())
-		say(w, code, text)
-	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, "sluice\n\n/metrics\n/status.json\n/readyz\n/livez")
-	})
+// Options is what New is given.
+type Options struct {
+	// Snapshot gathers the figures. It is called by one goroutine at a time and must
+	// wait for nobody.
+	Snapshot func() metrics.Snapshot
+	Log      *slog.Logger
+
+	// MaxConns is how many connections there may be at a time, over TCP and as many
+	// again over the socket; 0 = 64: some scrapers, probes and people, and few of the
+	// descriptors that sessions need.
+	MaxConns int
+
+	// Reload puts the configuration in force, or with dryRun says what that would
+	// change. ctx ends when the caller has gone. nil = there is no such verb.
+	Reload func(ctx context.Context, dryRun bool) Verdict
+}
+
+// Bounds of one connection.
+const (
+	// headWithin is for reading a request. Its head fits into one packet: what takes
+	// longer than a few retransmissions is no scraper.
+	headWithin = 5 * time.Second
+
+	// answerWithin is for an answer, from the request on. Prometheus waits 10 s unless
+	// told otherwise; this is for who was told so.
+	answerWithin = 30 * time.Second
+
+	// idleWithin is for the next request. It is beyond the usual intervals of scrapers
+	// that keep their connection (5 to 15 s).
+	idleWithin = 30 * time.Second
+
+	maxHead = 16 << 10 // the cookies of other services on localhost are the largest part
+
+	defaultMaxConns = 64
+)
+
+// Server answers over TCP and over the socket. New makes it; Serve and ServeSocket
+// run it; Close ends it.
+type Server struct {
+	o           Options
+	tcp, socket *http.Server
+	onTCP       *conns
+	onSocket    *conns
+	figures     *figures
+}
+
+// New makes a server that listens nowhere yet.
+func New(o Options) *Server {
+	if o.MaxConns == 0 {
+		o.MaxConns = defaultMaxConns
+	}
+	s := &Server{o: o, figures: newFigures(o.Snapshot, o.Log)}
+	s.onTCP = newConns(o.MaxConns, freshFor)
+	s.tcp = s.newHTTP(notRebound(s.reads()), s.onTCP)
+	s.onSocket = newConns(o.MaxConns, 0) // verbs take their time
+	s.socket = s.newHTTP(onlyOwn(s.verbs(s.reads())), s.onSocket)
+	s.socket.ConnContext = withCaller
+	return s
+}
+
+func (s *Server) newHTTP(h http.Handler, c *conns) *http.Server {
 	return &http.Server{
-		Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second,
+		Handler: withoutBody(h), ConnState: c.moved, ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+		// No ReadTimeout: it would go on during the answer, and end its context.
+		ReadHeaderTimeout: headWithin, WriteTimeout: answerWithin, IdleTimeout: idleWithin, MaxHeaderBytes: maxHead,
 	}
 }
 
-// readiness says whether to send connections here: one worker that runs is enough.
-func readiness(s metrics.Snapshot) (code int, text string) {
-	up := 0
-	for _, w := range s.Workers {
-		if w.State == metrics.WorkerRunning {
-			up++
+// Serve answers on a TCP listener until Close: reads only. It closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	return s.tcp.Serve(boundedListener{ln, s.onTCP})
+}
+
+// ServeSocket answers on what ListenSocket returned until Close: reads and verbs. It
+// closes ln.
+func (s *Server) ServeSocket(ln net.Listener) error {
+	return s.socket.Serve(boundedListener{ln, s.onSocket})
+}
+
+// Shed is how many connections were closed because there were MaxConns.
+func (s *Server) Shed() uint64 { return s.onTCP.shed.Load() + s.onSocket.shed.Load() }
+
+// Close stops listening and lets answers under way end, until ctx is done; then it
+// cuts them. After it Snapshot is not called any more, and no call is under way.
+func (s *Server) Close(ctx context.Context) {
+	var both sync.WaitGroup
+	for h, c := range map[*http.Server]*conns{s.tcp: s.onTCP, s.socket: s.onSocket} {
+		both.Go(func() {
+			c.closeWaiting() // Shutdown would give those that said nothing yet 5 s
+			if h.Shutdown(ctx) != nil {
+				h.Close()
+			}
+		})
+	}
+	both.Wait()
+	s.figures.close()
+}
+
+// withoutBody refuses a request that has a body: none here needs one.
+func withoutBody(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			h.ServeHTTP(w, r)
+			return
 		}
-	}
-	workers := fmt.Sprintf("%d of %d workers up", up, len(s.Workers))
-	switch {
-	case s.Draining:
-		return http.StatusServiceUnavailable, "draining"
-	case !s.Ready:
-		return http.StatusServiceUnavailable, "starting"
-	case up == 0:
-		return http.StatusServiceUnavailable, workers
-	case up < len(s.Workers):
-		return http.StatusOK, "ready, " + workers
-	}
-	return http.StatusOK, "ready"
+		// The server reads on for a while before it hangs up, so that the answer is seen.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headWithin))
+		w.Header().Set("Connection", "close")
+		say(w, http.StatusRequestEntityTooLarge, "no request here has a body")
+	})
 }
 
 func say(w http.ResponseWriter, code int, text string) {

@@ -16,7 +16,7 @@ import (
 // serve answers one request from a given snapshot.
 func serve(s metrics.Snapshot, method, path string) *http.Response {
 	w := httptest.NewRecorder()
-	New(func() metrics.Snapshot { return s }, slog.New(slog.DiscardHandler)).Handler.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	New(Options{Snapshot: func() metrics.Snapshot { return s }, Log: slog.New(slog.DiscardHandler)}).tcp.Handler.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 	return w.Result()
 }
 
@@ -106,6 +106,7 @@ func TestRoutes(t *testing.T) {
 		{"DELETE", "/status.json", 405},
 		{"POST", "/metrics", 405},
 		{"POST", "/", 405},
+		{"POST", "/reload", 404}, // a verb: not over TCP
 	} {
 		if r := serve(metrics.Snapshot{}, row.method, row.path); r.StatusCode != row.code {
 			t.Errorf("%s %s: %d, want %d", row.method, row.path, r.StatusCode, row.code)

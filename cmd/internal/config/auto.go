@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -36,6 +37,15 @@ func AutoBatch(read func(path string) ([]byte, error)) bool {
 		_, err = fmt.Sscanf(string(b), "%d.%d", &have[0], &have[1])
 	}
 	return err == nil && slices.Compare(have[:], []int{6, 6}) >= 0
+}
+
+// cpus is how many the affinity mask allowed at the start, or as many as the variable
+// GOMAXPROCS says. The runtime's own number is no measure: it is raised for the loops.
+func cpus(env func(name string) string) int {
+	if n, err := strconv.Atoi(env("GOMAXPROCS")); err == nil && n > 0 {
+		return n
+	}
+	return runtime.NumCPU()
 }
 
 // AutoAcceptors is how many acceptors auto makes where so many CPUs may be used and

@@ -2,6 +2,7 @@ package config
 
 import (
 	"io/fs"
+	"runtime"
 	"testing"
 	"testing/fstest"
 )
@@ -42,6 +43,25 @@ func TestAutoAcceptors(t *testing.T) {
 		read := func(path string) ([]byte, error) { return fs.ReadFile(test.files, path[1:]) }
 		if got := AutoAcceptors(test.cpus, read); got != test.want {
 			t.Errorf("%s: %d acceptors on %d CPUs, want %d", test.name, got, test.cpus, test.want)
+		}
+	}
+}
+
+// The loops of mode goroutine raise the runtime's GOMAXPROCS. The number of acceptors
+// must not follow, or they would become more and more.
+func TestNumberIgnoresTheRuntime(t *testing.T) {
+	want := Acceptors{}.Number()
+	before := runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 3)
+	defer runtime.GOMAXPROCS(before)
+	if got := (Acceptors{}).Number(); got != want {
+		t.Errorf("%d acceptors, %d before the runtime had more threads", got, want)
+	}
+}
+
+func TestCPUs(t *testing.T) {
+	for value, want := range map[string]int{"": runtime.NumCPU(), "3": 3, "0": runtime.NumCPU(), "many": runtime.NumCPU()} {
+		if got := cpus(func(string) string { return value }); got != want {
+			t.Errorf("GOMAXPROCS=%q: %d CPUs, want %d", value, got, want)
 		}
 	}
 }

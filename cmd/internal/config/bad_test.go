@@ -24,7 +24,7 @@ func TestBadFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Parse(name, data, env(map[string]string{"WORD": "many"}))
+			_, err = Parse(name, data, Environment{"WORD": "many"})
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -51,8 +51,4 @@ func golden(t *testing.T, path, got string) {
 	if got != string(want) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-}
-
-func env(vars map[string]string) func(string) string {
-	return func(name string) string { return vars[name] }
 }

@@ -15,16 +15,25 @@ type builder struct {
 	// broken are the tables of names ("listener", "pool") that could not be read
 	// as such; nothing can be said about what is missing in them.
 	broken map[string]bool
-	getenv func(string) string
+	env    Environment
+	asked  map[string]bool // variables that the file asked for
+	digest string          // of the file; "" = none was read
 }
 
-func newBuilder(getenv func(string) string) *builder {
+func newBuilder(env Environment) *builder {
 	return &builder{
 		config: Default(),
 		origin: make(map[string]Fault),
 		broken: make(map[string]bool),
-		getenv: getenv,
+		env:    env,
+		asked:  make(map[string]bool),
 	}
+}
+
+// lookup is the value of a variable that the file asks for; "" = empty or not set.
+func (b *builder) lookup(name string) string {
+	b.asked[name] = true
+	return b.env[name]
 }
 
 // finish checks what spans keys and hands out the result.

@@ -15,6 +15,7 @@ func (b *builder) check() {
 	if len(b.config.Listeners) == 0 && !b.broken["listener"] {
 		b.fault(b.origin[""], `no listener: add [listener.NAME] with bind = ":PORT" and pool = "NAME"`)
 	}
+	b.checkNumbers()
 	for _, l := range b.config.Listeners {
 		b.checkListener(l)
 	}
@@ -25,6 +26,32 @@ func (b *builder) check() {
 		}
 	}
 	b.checkOverlaps()
+}
+
+// What the board has room for, see package metrics: each listener, pool and backend has
+// cells of its own there.
+const (
+	maxListeners = 4096
+	maxPools     = 4096
+	maxBackends  = 65536 // over all pools; a name that has several addresses counts more than once as it runs
+)
+
+// checkNumbers reports the first of each kind that is too many.
+func (b *builder) checkNumbers() {
+	const tooMany = "is one too many of %d: at most %d are possible"
+	if all := b.config.Listeners; len(all) > maxListeners {
+		b.fault(b.origin[pathOf("listener", all[maxListeners].Name)], tooMany, len(all), maxListeners)
+	}
+	if all := b.config.Pools; len(all) > maxPools {
+		b.fault(b.origin[pathOf("pool", all[maxPools].Name)], tooMany, len(all), maxPools)
+	}
+	backends := 0
+	for _, p := range b.config.Pools {
+		if backends += len(p.Backends); backends > maxBackends {
+			b.fault(b.origin[pathOf("pool", p.Name)+".backends"], "brings all pools together to %d backends: at most %d are possible", backends, maxBackends)
+			return
+		}
+	}
 }
 
 // pathOf is the path of a named table, as the scanner writes it.

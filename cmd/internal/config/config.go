@@ -21,7 +21,6 @@ package config
 import (
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
 )
 
@@ -31,6 +30,7 @@ type Config struct {
 	Instance  string // name of this sluice in metrics; "" = none
 	Acceptors Acceptors
 	Admin     Admin
+	Reload    Reload
 	Log       Log
 	Limits    Limits
 	Listeners []Listener // in the order of the file, at least one
@@ -48,12 +48,12 @@ type Acceptors struct {
 }
 
 // Number is how many acceptors there are: Count, or with auto as many as CPUs may be
-// used. The affinity mask and GOMAXPROCS the runtime has looked at.
+// used now.
 func (a Acceptors) Number() int {
 	if a.Count > 0 {
 		return int(a.Count)
 	}
-	return AutoAcceptors(runtime.GOMAXPROCS(0), os.ReadFile)
+	return AutoAcceptors(cpus(os.Getenv), os.ReadFile)
 }
 
 // Batch says whether busy acceptors have the kernel schedule them in batches.
@@ -61,9 +61,15 @@ func (a Acceptors) Batch() bool {
 	return a.Scheduling == SchedulingBatch || a.Scheduling == SchedulingAuto && AutoBatch(os.ReadFile)
 }
 
-// Admin is the HTTP endpoint for people and machines.
+// Admin is where people and machines ask and order.
 type Admin struct {
-	Listen string // IP:PORT or :PORT; "" = off
+	Listen string // of HTTP: IP:PORT or :PORT; "" = off
+	Socket string // unix socket for verbs: an absolute path, "" = off, or SocketAuto; see SocketPath
+}
+
+// Reload says when the file is read again, besides when it is asked for.
+type Reload struct {
+	Watch bool // whenever it changes
 }
 
 // Log says what is logged and how it looks.
@@ -112,6 +118,8 @@ type Pool struct {
 
 // Words that options take.
 const (
+	SocketAuto = "auto"
+
 	ModeGoroutine = "goroutine"
 	ModeProcess   = "process"
 
@@ -147,7 +155,10 @@ func Default() Config {
 			// which a client sends its SYN again, so nobody notices.
 			HangAfter: 100 * time.Millisecond,
 		},
-		Admin:  Admin{Listen: "127.0.0.1:9095"}, // loopback: it can change things and has no password
+		Admin: Admin{
+			Listen: "127.0.0.1:9095", // loopback: it has no password
+			Socket: SocketAuto,
+		},
 		Log:    Log{Level: "info", Format: "auto"},
 		Limits: Limits{DrainTimeout: 30 * time.Second}, // what Kubernetes gives a pod to end
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -38,6 +39,12 @@ func (c Config) Describe(w io.Writer) error {
 		row("admin", "off")
 	} else {
 		row("admin", "http://%s", c.Admin.Listen)
+	}
+	if c.Admin.Socket != SocketAuto { // auto is this machine's and this user's
+		row("admin socket", "%s", cmp.Or(c.Admin.Socket, "off"))
+	}
+	if c.Reload.Watch {
+		row("reload", "whenever the file changes")
 	}
 	return t.Flush()
 }
@@ -89,7 +96,7 @@ func (c Config) TOML() string {
 		}
 	}
 	s := scope{c: &c}
-	for _, table := range []string{"", "acceptors", "admin", "log", "limits"} {
+	for _, table := range []string{"", "acceptors", "admin", "reload", "log", "limits"} {
 		section(table, table, s)
 	}
 	for _, l := range c.Listeners {
@@ -104,23 +111,8 @@ func (c Config) TOML() string {
 // literal writes what a field's pointer points to as a TOML value.
 func literal(field any) string {
 	switch x := field.(type) {
-	case *string:
-		return quote(*x)
-	case *int:
-		return strconv.Itoa(*x)
-	case *Auto:
-		return quote(x.String())
-	case *bool:
-		return strconv.FormatBool(*x)
-	case *float64:
-		return strconv.FormatFloat(*x, 'f', -1, 64)
-	case *time.Duration:
-		return quote(x.String())
-	case *netip.Addr:
-		if !x.IsValid() {
-			return `""`
-		}
-		return quote(x.String())
+	case *int, *bool, *float64:
+		return plain(field)
 	case *[]Backend:
 		texts := make([]string, len(*x))
 		for i, backend := range *x {
@@ -128,7 +120,32 @@ func literal(field any) string {
 		}
 		return "[" + strings.Join(texts, ", ") + "]"
 	default:
-		panic(fmt.Sprintf("config: no literal for %T", field))
+		return quote(plain(field))
+	}
+}
+
+// plain writes what a field's pointer points to without quotes.
+func plain(field any) string {
+	switch x := field.(type) {
+	case *string:
+		return *x
+	case *int:
+		return strconv.Itoa(*x)
+	case *Auto:
+		return x.String()
+	case *bool:
+		return strconv.FormatBool(*x)
+	case *float64:
+		return strconv.FormatFloat(*x, 'f', -1, 64)
+	case *time.Duration:
+		return short(*x)
+	case *netip.Addr:
+		if !x.IsValid() {
+			return ""
+		}
+		return x.String()
+	default:
+		panic(fmt.Sprintf("config: no text for %T", field))
 	}
 }
 

@@ -12,11 +12,10 @@ import (
 
 const exampleFile = "../../../config.example.toml"
 
-func noEnv(string) string { return "" }
-
-// Every value of the example is the default, and every key is in it.
+// Every value of the example is the default, every key is in it, and behind each stands
+// what a reload does with it.
 func TestExampleIsTheDefault(t *testing.T) {
-	got, err := Load(exampleFile, noEnv)
+	got, _, err := Load(exampleFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,10 +37,29 @@ func TestExampleIsTheDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := scan(string(data)).at
+	text := string(data)
+	at := scan(text).at
 	for _, o := range options {
-		if _, there := at[strings.Replace(o.path, "*", "web", 1)]; !there {
+		off, there := at[strings.Replace(o.path, "*", "web", 1)]
+		if !there {
 			t.Errorf("%s is not in the example", o.path)
+			continue
+		}
+		line, _, _ := strings.Cut(text[off:], "\n")
+		if comment := line[strings.LastIndex(line, " # ")+1:]; comment != "# "+string(o.apply.apply) {
+			t.Errorf("%s is %s by the options and %q by the example", o.path, o.apply.apply, comment)
+		}
+	}
+}
+
+// Every option says what a reload does with it, and why if that is nothing.
+func TestEveryOptionApplies(t *testing.T) {
+	for _, o := range options {
+		switch known := []Apply{Live, Rebind, Restart}; {
+		case !slices.Contains(known, o.apply.apply):
+			t.Errorf("%s: a reload does %q with it", o.path, o.apply.apply)
+		case (o.apply.apply == Restart) != (o.apply.why != ""):
+			t.Errorf("%s: %s, because %q", o.path, o.apply.apply, o.apply.why)
 		}
 	}
 }
@@ -58,7 +76,7 @@ func TestExampleHead(t *testing.T) {
 			short.WriteString(code)
 		}
 	}
-	c, err := Parse("short.toml", []byte(short.String()), noEnv)
+	c, err := Parse("short.toml", []byte(short.String()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +90,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawConfig(t)
 		text := want.TOML()
-		got, err := Parse("drawn.toml", []byte(text), noEnv)
+		got, err := Parse("drawn.toml", []byte(text), nil)
 		if err != nil {
 			t.Fatalf("%v\nin\n%s", err, text)
 		}
@@ -86,7 +104,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 // fit together.
 func drawConfig(t *rapid.T) Config {
 	c := Default()
-	b := newBuilder(noEnv)
+	b := newBuilder(nil)
 	for i, name := range []string{"web", "data-base_2"} {
 		l, p := DefaultListener(name), DefaultPool(name)
 		for _, o := range options {

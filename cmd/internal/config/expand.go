@@ -16,7 +16,7 @@ import (
 // A variable that is set but empty counts as not set. Any other $ stays. It
 // runs after TOML is parsed, so a value cannot add keys, and comments may say
 // ${anything}.
-func expand(text string, getenv func(string) string) (string, error) {
+func expand(text string, lookup func(string) string) (string, error) {
 	var b strings.Builder
 	for {
 		before, rest, found := strings.Cut(text, "$")
@@ -34,7 +34,7 @@ func expand(text string, getenv func(string) string) (string, error) {
 			if !closed {
 				return "", fmt.Errorf("${ without } (a plain $ is written $$)")
 			}
-			value, err := variable(inner, getenv)
+			value, err := variable(inner, lookup)
 			if err != nil {
 				return "", err
 			}
@@ -49,13 +49,13 @@ func expand(text string, getenv func(string) string) (string, error) {
 var variableForm = regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_]*)(?s:(:-|:\?)(.*))?$`)
 
 // variable evaluates what stands between ${ and }.
-func variable(inner string, getenv func(string) string) (string, error) {
+func variable(inner string, lookup func(string) string) (string, error) {
 	m := variableForm.FindStringSubmatch(inner)
 	if m == nil || strings.Contains(inner, "${") {
 		return "", fmt.Errorf("${%s} is none of ${NAME}, ${NAME:-default}, ${NAME:?message}", inner)
 	}
 	name, how, word := m[1], m[2], m[3]
-	value := getenv(name)
+	value := lookup(name)
 	switch {
 	case value != "" || how == ":-":
 		if value == "" {

@@ -3,27 +3,16 @@ package config
 import (
 	"cmp"
 	"errors"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 )
 
-// Load reads and checks a file. The error is Errors.
-func Load(path string, getenv func(string) string) (Config, error) {
-	b := newBuilder(getenv)
-	if b.load(path) {
-		return b.finish()
-	}
-	return Config{}, b.faults
-}
-
 // Parse reads and checks the text of a file; name stands for it in messages. The
-// error is Errors. getenv answers ${VAR}, "" meaning not set.
-func Parse(name string, data []byte, getenv func(string) string) (Config, error) {
-	b := newBuilder(getenv)
+// error is Errors. env is for ${VAR}.
+func Parse(name string, data []byte, env Environment) (Config, error) {
+	b := newBuilder(env)
 	if b.parse(name, string(data)) {
 		return b.finish()
 	}
@@ -32,20 +21,18 @@ func Parse(name string, data []byte, getenv func(string) string) (Config, error)
 
 // load is false if the file cannot be read or is not TOML.
 func (b *builder) load(path string) bool {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path, pipeWithin)
 	if err != nil {
-		var pathError *fs.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err // the path is in the message already
-		}
 		b.fault(Fault{File: path}, "%v", err)
 		return false
 	}
+	b.digest = digestOf(data)
 	return b.parse(path, string(data))
 }
 
 func (b *builder) parse(name, text string) bool {
 	f := &file{builder: b, name: name, text: trimBOM(text)}
+	f.cursor.text = f.text
 	scanned := scan(f.text)
 	f.at = scanned.at
 	b.origin[""] = Fault{File: name}
@@ -61,14 +48,15 @@ func (b *builder) parse(name, text string) bool {
 // file walks the tree of one TOML file along the table of options.
 type file struct {
 	*builder
-	name string
-	text string
-	at   map[string]int // from the scanner
+	name   string
+	text   string
+	at     map[string]int // from the scanner
+	cursor cursor
 }
 
 // place is where a path stands in the file.
 func (f *file) place(path string) Fault {
-	line, col := lineCol(f.text, f.at[path])
+	line, col := f.cursor.lineCol(f.at[path])
 	return Fault{File: f.name, Line: line, Col: col, Key: path}
 }
 
@@ -172,7 +160,7 @@ func (f *file) option(o option, s scope, value any, at Fault) {
 		return
 	}
 	if text, ok := value.(string); ok {
-		expanded, err := expand(text, f.getenv)
+		expanded, err := expand(text, f.lookup)
 		if err != nil {
 			f.fault(at, "%v", err)
 			return
@@ -202,7 +190,7 @@ func (f *file) backends(p *Pool, o option, value any, at Fault) {
 			f.fault(place, `must be text such as "10.0.0.1:8080"; got %s`, show(e))
 			continue
 		}
-		text, err := expand(text, f.getenv)
+		text, err := expand(text, f.lookup)
 		if err != nil {
 			f.fault(place, "%v", err)
 			continue

@@ -24,7 +24,7 @@ pool.x.source = "::ffff:10.0.0.9"
 pool.unused.backends = ["a:1"]
 [limits]
 max_sessions = 1_000
-`), env(map[string]string{"HOST": "edge-1.example", "DB": "db1"}))
+`), Environment{"HOST": "edge-1.example", "DB": "db1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestNumberOfAcceptors(t *testing.T) {
 }
 
 func TestLoadMissing(t *testing.T) {
-	_, err := Load("testdata/missing.toml", noEnv)
+	_, _, err := Load("testdata/missing.toml", nil)
 	if err == nil || err.Error() != "testdata/missing.toml: no such file or directory" {
 		t.Error(err)
 	}
@@ -80,14 +80,14 @@ func FuzzParse(f *testing.F) {
 	f.Add("[[listener]]\n[Pool.\"\"]\nbackends=[1,\"${\"]\nlistener.x=1")
 	f.Add("\"\"=1\n[listener.web.bind]\n[pool.web]\nBackends=[\"a:1 b\"]\nbackends={}")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Parse("fuzz.toml", []byte(text), noEnv)
+		c, err := Parse("fuzz.toml", []byte(text), nil)
 		if err != nil {
 			if err.Error() == "" {
 				t.Error("refused without a word")
 			}
 			return
 		}
-		if again, err := Parse("again.toml", []byte(c.TOML()), noEnv); err != nil || again.TOML() != c.TOML() {
+		if again, err := Parse("again.toml", []byte(c.TOML()), nil); err != nil || again.TOML() != c.TOML() {
 			t.Errorf("%q\nwas written as %q\nand read with %v", text, c.TOML(), err)
 		}
 	})

@@ -3,6 +3,7 @@ package config
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ import (
 //	var f config.Flags
 //	f.Bind(flagSet)
 //	flagSet.Parse(args)
-//	c, err := config.FromFlags(f, os.Getenv)
+//	c, digest, err := config.NewSource(f, config.NewEnvironment(os.Environ())).Read()
 type Flags struct {
 	given map[string][]string // by flag, in the order given
 }
@@ -39,6 +40,8 @@ var switches = []struct {
 	{"scheduling", "acceptors.scheduling", "`WORD` auto, batch or normal: how the kernel schedules busy acceptors"},
 	{"pin-cpus", "acceptors.pin_cpus", "keep each acceptor on a CPU of its own"},
 	{"admin", "admin.listen", "`ADDRESS` of the admin endpoint; empty = off"},
+	{"admin-socket", "admin.socket", "`PATH` of the unix socket for verbs, or auto: in the run directory; empty = off"},
+	{"reload-watch", "reload.watch", "reload whenever the file changes"},
 	{"log-level", "log.level", "`WORD` debug, info, warn or error"},
 	{"log-format", "log.format", "`WORD` auto, text or json"},
 	{"max-sessions", "limits.max_sessions", "`NUMBER` of sessions at a time; 0 = no limit"},
@@ -46,17 +49,21 @@ var switches = []struct {
 	{"instance", "instance", "`NAME` of this sluice in metrics"},
 }
 
-// Bind declares the flags. It only collects what is given; FromFlags judges it,
-// so that all faults are reported at once and in the same words as a file's.
-func (f *Flags) Bind(fs *flag.FlagSet) {
+// Bind declares the flags of these names; none = all. It only collects what is given;
+// Source.Read judges it, so that all faults are reported at once and in the same words
+// as a file's.
+func (f *Flags) Bind(fs *flag.FlagSet, names ...string) {
 	f.given = make(map[string][]string)
 	for _, sw := range switches {
+		if len(names) > 0 && !slices.Contains(names, sw.name) {
+			continue
+		}
 		collect := func(text string) error {
 			f.given[sw.name] = append(f.given[sw.name], text)
 			return nil
 		}
 		help := sw.help + " [" + variableOf(sw.name) + "]"
-		if sw.name == "pin-cpus" {
+		if o, _ := optionAt(patternOf(sw.path)); o.kind.must == boolean.must {
 			fs.BoolFunc(sw.name, help, collect)
 		} else {
 			fs.Func(sw.name, help, collect)
@@ -64,47 +71,8 @@ func (f *Flags) Bind(fs *flag.FlagSet) {
 	}
 }
 
-// Path is the configuration file that was asked for; "" = none.
-func (f Flags) Path(getenv func(string) string) string {
-	if file := f.told(getenv)["c"]; file.values != nil {
-		return file.values[0]
-	}
-	return ""
-}
-
-// variableOf is a flag's twin in the environment.
-func variableOf(name string) string {
-	if name == "c" {
-		return "SLUICE_CONFIG"
-	}
-	return "SLUICE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-}
-
-// FromFlags builds the Config of a command line: defaults, then the file of -c,
-// then variables, then flags. Without a file --listen and --backend make one
-// listener and one pool, both named main. The error is Errors.
-func FromFlags(f Flags, getenv func(string) string) (Config, error) {
-	b := newBuilder(getenv)
-	told := f.told(getenv)
-	s := scope{c: &b.config}
-	switch file, listen, backend := told["c"], told["listen"], told["backend"]; {
-	case file.values != nil:
-		if !b.load(file.values[0]) {
-			return Config{}, b.faults
-		}
-	case listen.values != nil && backend.values != nil:
-		s = b.shorthand()
-	default:
-		b.fault(Fault{}, "nothing to run: give -c FILE, or --listen ADDRESS and --backend HOST:PORT")
-		return Config{}, b.faults
-	}
-	for _, sw := range switches {
-		if is, given := told[sw.name]; given {
-			b.tell(sw.path, is, s)
-		}
-	}
-	return b.finish()
-}
+// patternOf is the pattern of a switch's path.
+func patternOf(path string) string { return strings.Replace(path, ".main.", ".*.", 1) }
 
 // shorthand adds the listener and the pool that stand for those of a file.
 func (b *builder) shorthand() scope {
@@ -120,7 +88,7 @@ func (b *builder) shorthand() scope {
 // nil if there is a file.
 func (b *builder) tell(path string, is said, s scope) {
 	at := Fault{Key: is.label}
-	pattern := strings.Replace(path, ".main.", ".*.", 1)
+	pattern := patternOf(path)
 	switch {
 	case len(is.values) > 1 && path != "pool.main.backends":
 		b.origin[path] = at
@@ -148,8 +116,10 @@ type said struct {
 	values []string // nil = not given
 }
 
-// told gathers what is said by flag, and where a flag is silent by variable.
-func (f Flags) told(getenv func(string) string) map[string]said {
+// told gathers what is said by flag, and where a flag is silent by variable. An empty
+// variable says something only where empty is a value, as for SLUICE_ADMIN: compose
+// files set variables to nothing when they mean "as usual".
+func (f Flags) told(env Environment) map[string]said {
 	told := make(map[string]said)
 	for _, sw := range switches {
 		variable := variableOf(sw.name)
@@ -159,7 +129,7 @@ func (f Flags) told(getenv func(string) string) map[string]said {
 				label = "-c"
 			}
 			told[sw.name] = said{label, values}
-		} else if text := getenv(variable); text != "" {
+		} else if text, set := env[variable]; set && (text != "" || takesEmpty(sw.path)) {
 			values := []string{text}
 			if sw.name == "backend" {
 				values = strings.Split(text, ",")
@@ -168,4 +138,14 @@ func (f Flags) told(getenv func(string) string) map[string]said {
 		}
 	}
 	return told
+}
+
+// takesEmpty is true if the option at a switch's path may be "".
+func takesEmpty(path string) bool {
+	o, _ := optionAt(patternOf(path))
+	if o.kind.parse == nil {
+		return false
+	}
+	_, ok := o.kind.parse("")
+	return ok
 }

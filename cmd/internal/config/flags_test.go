@@ -22,7 +22,7 @@ pool = "web"
 backends = ["10.0.0.1:8080"]
 `
 
-func fromArgs(t *testing.T, vars map[string]string, args ...string) (Config, error) {
+func sourceOf(t *testing.T, vars Environment, args ...string) *Source {
 	t.Helper()
 	var f Flags
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -31,7 +31,13 @@ func fromArgs(t *testing.T, vars map[string]string, args ...string) (Config, err
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return FromFlags(f, env(vars))
+	return NewSource(f, vars)
+}
+
+func fromArgs(t *testing.T, vars Environment, args ...string) (Config, error) {
+	t.Helper()
+	c, _, err := sourceOf(t, vars, args...).Read()
+	return c, err
 }
 
 func TestFlagsWithoutFile(t *testing.T) {
@@ -51,7 +57,7 @@ func TestFlagsWithoutFile(t *testing.T) {
 		t.Errorf("flags: %v\ngot  %+v\nwant %+v", err, got, want)
 	}
 
-	got, err = fromArgs(t, map[string]string{
+	got, err = fromArgs(t, Environment{
 		"SLUICE_LISTEN": ":5432", "SLUICE_BACKEND": "db1:5432, db2:5432 weight=2", "SLUICE_IDLE_TIMEOUT": "1h",
 		"SLUICE_WAIT_FOR_BACKEND": "30s", "SLUICE_MAX_WAITING": "5",
 		"SLUICE_PICK": "least_sessions", "SLUICE_ACCEPTORS": "64", "SLUICE_PIN_CPUS": "true",
@@ -67,7 +73,7 @@ func TestFlagsOverFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(smallFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c, err := fromArgs(t, map[string]string{"SLUICE_CONFIG": path, "SLUICE_MODE": "goroutine", "SLUICE_ACCEPTORS": "3"},
+	c, err := fromArgs(t, Environment{"SLUICE_CONFIG": path, "SLUICE_MODE": "goroutine", "SLUICE_ACCEPTORS": "3"},
 		"--acceptors", "4")
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,7 @@ func TestFlagFaults(t *testing.T) {
 	service := []string{"--listen", ":1", "--backend", "a:1"}
 	for _, test := range []struct {
 		name string
-		vars map[string]string
+		vars Environment
 		args []string
 		want string
 	}{
@@ -94,12 +100,12 @@ func TestFlagFaults(t *testing.T) {
 		{"half", nil, service[:2], `nothing to run: give -c FILE, or --listen ADDRESS and --backend HOST:PORT`},
 		{"file and listen", nil, []string{"-c", path, "--listen", ":1"},
 			`--listen: cannot be combined with -c FILE (or SLUICE_CONFIG): write it in the file`},
-		{"file and variable", map[string]string{"SLUICE_BACKEND": "a:1"}, []string{"-c", path},
+		{"file and variable", Environment{"SLUICE_BACKEND": "a:1"}, []string{"-c", path},
 			`SLUICE_BACKEND: cannot be combined with -c FILE (or SLUICE_CONFIG): write it in the file`},
 		{"no such file", nil, []string{"-c", missing}, missing + `: no such file or directory`},
 		{"backend word", nil, []string{"--listen", ":1", "--backend", "db2:5432 wieght=2"},
 			`--backend "db2:5432 wieght=2": unknown word "wieght=2", did you mean "weight"? (weight=N and backup may follow HOST:PORT)`},
-		{"variable", map[string]string{"SLUICE_MODE": "proces"}, service,
+		{"variable", Environment{"SLUICE_MODE": "proces"}, service,
 			`SLUICE_MODE: must be one of "goroutine", "process"; got "proces", did you mean "process"?`},
 		{"boolean", nil, append(service, "--pin-cpus=yes"), `--pin-cpus: must be true or false; got "yes"`},
 		{"twice", nil, append(service, "--listen", ":2"), `--listen: is given 2 times, but takes one value`},
@@ -121,14 +127,14 @@ func TestFlagFaults(t *testing.T) {
 }
 
 func TestPath(t *testing.T) {
-	vars := env(map[string]string{"SLUICE_CONFIG": "b.toml"})
-	if got := (Flags{}).Path(noEnv); got != "" {
+	vars := Environment{"SLUICE_CONFIG": "b.toml"}
+	if got := sourceOf(t, nil).Path(); got != "" {
 		t.Errorf("no file is %q", got)
 	}
-	if got := (Flags{}).Path(vars); got != "b.toml" {
+	if got := sourceOf(t, vars).Path(); got != "b.toml" {
 		t.Errorf("by variable %q", got)
 	}
-	if got := (Flags{given: map[string][]string{"c": {"a.toml"}}}).Path(vars); got != "a.toml" {
+	if got := sourceOf(t, vars, "-c", "a.toml").Path(); got != "a.toml" {
 		t.Errorf("by flag %q", got)
 	}
 }

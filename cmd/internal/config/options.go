@@ -10,6 +10,7 @@ import (
 // option is one key that may be set.
 type option struct {
 	path  string          // dotted; * stands for the name of a listener or pool
+	apply effect          // what a reload does with it
 	kind  kind            // what it takes
 	field func(scope) any // pointer to where it goes
 }
@@ -36,48 +37,51 @@ const (
 )
 
 // options is the source of truth for keys: reading, suggestions, flags,
-// rendering and the test of config.example.toml go by it.
+// rendering, differences and the test of config.example.toml go by it.
 var options = []option{
-	{"instance", instanceName, func(s scope) any { return &s.c.Instance }},
+	{"instance", restart("it names every series, and a counter keeps its name for life"), instanceName, func(s scope) any { return &s.c.Instance }},
 
-	{"acceptors.count", acceptorCount, func(s scope) any { return &s.c.Acceptors.Count }},
-	{"acceptors.mode", oneOf(ModeGoroutine, ModeProcess), func(s scope) any { return &s.c.Acceptors.Mode }},
-	{"acceptors.steering", oneOf(SteeringAuto, SteeringLeast, SteeringRoundRobin, SteeringCPU, SteeringHash), func(s scope) any { return &s.c.Acceptors.Steering }},
-	{"acceptors.scheduling", oneOf(SchedulingAuto, SchedulingBatch, SchedulingNormal), func(s scope) any { return &s.c.Acceptors.Scheduling }},
-	{"acceptors.pin_cpus", boolean, func(s scope) any { return &s.c.Acceptors.PinCPUs }},
-	{"acceptors.hang_after", duration(minWait, maxHang), func(s scope) any { return &s.c.Acceptors.HangAfter }},
+	{"acceptors.count", live, acceptorCount, func(s scope) any { return &s.c.Acceptors.Count }},
+	{"acceptors.mode", restart("sessions cannot move between threads and processes"), oneOf(ModeGoroutine, ModeProcess), func(s scope) any { return &s.c.Acceptors.Mode }},
+	{"acceptors.steering", live, oneOf(SteeringAuto, SteeringLeast, SteeringRoundRobin, SteeringCPU, SteeringHash), func(s scope) any { return &s.c.Acceptors.Steering }},
+	{"acceptors.scheduling", restart("decided when an acceptor starts"), oneOf(SchedulingAuto, SchedulingBatch, SchedulingNormal), func(s scope) any { return &s.c.Acceptors.Scheduling }},
+	{"acceptors.pin_cpus", restart("an acceptor's CPU is chosen when it starts"), boolean, func(s scope) any { return &s.c.Acceptors.PinCPUs }},
+	{"acceptors.hang_after", live, duration(minWait, maxHang), func(s scope) any { return &s.c.Acceptors.HangAfter }},
 
-	{"admin.listen", optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
+	{"admin.listen", restart("the admin endpoint is opened once, at the start"), optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
+	{"admin.socket", restart("the admin socket is opened once, at the start"), socketPath, func(s scope) any { return &s.c.Admin.Socket }},
 
-	{"log.level", oneOf("debug", "info", "warn", "error"), func(s scope) any { return &s.c.Log.Level }},
-	{"log.format", oneOf("auto", "text", "json"), func(s scope) any { return &s.c.Log.Format }},
+	{"reload.watch", live, boolean, func(s scope) any { return &s.c.Reload.Watch }},
 
-	{"limits.max_sessions", integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
-	{"limits.drain_timeout", duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainTimeout }},
+	{"log.level", live, oneOf("debug", "info", "warn", "error"), func(s scope) any { return &s.c.Log.Level }},
+	{"log.format", restart("who reads the log relies on one form of it"), oneOf("auto", "text", "json"), func(s scope) any { return &s.c.Log.Format }},
 
-	{"listener.*.bind", address, func(s scope) any { return &s.l.Bind }},
-	{"listener.*.pool", poolName, func(s scope) any { return &s.l.Pool }},
-	{"listener.*.relay", oneOf(RelayAuto, RelaySplice, RelayCopy), func(s scope) any { return &s.l.Relay }},
-	{"listener.*.backlog", integer(0, maxBacklog), func(s scope) any { return &s.l.Backlog }},
-	{"listener.*.max_sessions", integer(0, maxSessions), func(s scope) any { return &s.l.MaxSessions }},
-	{"listener.*.wait_for_backend", duration(0, maxLife), func(s scope) any { return &s.l.WaitForBackend }},
-	{"listener.*.max_waiting", integer(1, maxSessions), func(s scope) any { return &s.l.MaxWaiting }},
-	{"listener.*.idle_timeout", duration(0, maxLife), func(s scope) any { return &s.l.IdleTimeout }},
-	{"listener.*.half_closed_timeout", duration(0, maxLife), func(s scope) any { return &s.l.HalfClosedTimeout }},
-	{"listener.*.first_byte_timeout", duration(0, maxLife), func(s scope) any { return &s.l.FirstByteTimeout }},
-	{"listener.*.max_duration", duration(0, maxLife), func(s scope) any { return &s.l.MaxDuration }},
-	{"listener.*.max_duration_jitter", fraction, func(s scope) any { return &s.l.MaxDurationJitter }},
-	{"listener.*.keepalive", duration(0, maxKeepalive), func(s scope) any { return &s.l.Keepalive }},
-	{"listener.*.ipv6_only", boolean, func(s scope) any { return &s.l.IPv6Only }},
-	{"listener.*.mptcp", boolean, func(s scope) any { return &s.l.MPTCP }},
-	{"listener.*.share", boolean, func(s scope) any { return &s.l.Share }},
+	{"limits.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
+	{"limits.drain_timeout", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainTimeout }},
 
-	{"pool.*.backends", backendList, func(s scope) any { return &s.p.Backends }},
-	{"pool.*.pick", oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
-	{"pool.*.connect_timeout", duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
-	{"pool.*.retries", integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
-	{"pool.*.resolve_interval", duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
-	{"pool.*.source", sourceAddress, func(s scope) any { return &s.p.Source }},
+	{"listener.*.bind", rebind, address, func(s scope) any { return &s.l.Bind }},
+	{"listener.*.pool", live, poolName, func(s scope) any { return &s.l.Pool }},
+	{"listener.*.relay", live, oneOf(RelayAuto, RelaySplice, RelayCopy), func(s scope) any { return &s.l.Relay }},
+	{"listener.*.backlog", rebind, integer(0, maxBacklog), func(s scope) any { return &s.l.Backlog }},
+	{"listener.*.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.l.MaxSessions }},
+	{"listener.*.wait_for_backend", live, duration(0, maxLife), func(s scope) any { return &s.l.WaitForBackend }},
+	{"listener.*.max_waiting", live, integer(1, maxSessions), func(s scope) any { return &s.l.MaxWaiting }},
+	{"listener.*.idle_timeout", live, duration(0, maxLife), func(s scope) any { return &s.l.IdleTimeout }},
+	{"listener.*.half_closed_timeout", live, duration(0, maxLife), func(s scope) any { return &s.l.HalfClosedTimeout }},
+	{"listener.*.first_byte_timeout", live, duration(0, maxLife), func(s scope) any { return &s.l.FirstByteTimeout }},
+	{"listener.*.max_duration", live, duration(0, maxLife), func(s scope) any { return &s.l.MaxDuration }},
+	{"listener.*.max_duration_jitter", live, fraction, func(s scope) any { return &s.l.MaxDurationJitter }},
+	{"listener.*.keepalive", rebind, duration(0, maxKeepalive), func(s scope) any { return &s.l.Keepalive }},
+	{"listener.*.ipv6_only", rebind, boolean, func(s scope) any { return &s.l.IPv6Only }},
+	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},
+	{"listener.*.share", rebind, boolean, func(s scope) any { return &s.l.Share }},
+
+	{"pool.*.backends", live, backendList, func(s scope) any { return &s.p.Backends }},
+	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
+	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
+	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
+	{"pool.*.resolve_interval", live, duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
+	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
 }
 
 // optionAt finds the option of a pattern such as "listener.*.bind".

@@ -53,9 +53,33 @@ func trimBOM(text string) string {
 // lineCol turns a byte offset into a line and a column, both from 1. Columns
 // count characters, as editors do.
 func lineCol(text string, off int) (line, col int) {
-	before := text[:min(max(off, 0), len(text))]
-	start := strings.LastIndexByte(before, '\n') + 1
-	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
+	c := cursor{text: text}
+	return c.lineCol(off)
+}
+
+// cursor is a lineCol that goes on from where it was last: keys are asked for in the
+// order of the file, and 65536 backends may stand in one line of it.
+type cursor struct {
+	text  string
+	off   int // what is counted so far
+	lines int // line feeds before off
+	chars int // characters between the last of them and off
+}
+
+func (c *cursor) lineCol(off int) (line, col int) {
+	off = min(max(off, 0), len(c.text))
+	if off < c.off {
+		*c = cursor{text: c.text}
+	}
+	between := c.text[c.off:off]
+	if last := strings.LastIndexByte(between, '\n'); last >= 0 {
+		c.lines += strings.Count(between, "\n")
+		c.chars = 0
+		between = between[last+1:]
+	}
+	c.chars += utf8.RuneCountInString(between)
+	c.off = off
+	return 1 + c.lines, 1 + c.chars
 }
 
 // pair reads "key = value" inside the table of prefix.

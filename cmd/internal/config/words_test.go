@@ -9,7 +9,8 @@ import (
 )
 
 func TestExpand(t *testing.T) {
-	vars := env(map[string]string{"A": "1", "B_2": "$A ${A}"})
+	vars := Environment{"A": "1", "B_2": "$A ${A}"}
+	value := func(name string) string { return vars[name] }
 	for _, test := range []struct{ text, want string }{
 		{"", ""},
 		{"plain", "plain"},
@@ -25,12 +26,12 @@ func TestExpand(t *testing.T) {
 		{"$$${A}", "$1"},
 		{"$A $", "$A $"},
 	} {
-		if got, err := expand(test.text, vars); err != nil || got != test.want {
+		if got, err := expand(test.text, value); err != nil || got != test.want {
 			t.Errorf("expand(%q) = %q, %v, want %q", test.text, got, err, test.want)
 		}
 	}
 	for _, text := range []string{"${C}", "${C:?}", "${C:?why}", "${", "${}", "${A", "${A-x}", "${1}", "${A B}", "${C:-${A}}"} {
-		if got, err := expand(text, vars); err == nil {
+		if got, err := expand(text, value); err == nil {
 			t.Errorf("expand(%q) = %q, want a fault", text, got)
 		}
 	}
@@ -40,7 +41,7 @@ func TestExpand(t *testing.T) {
 func TestExpandEscaped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[a${}:]*`).Draw(t, "text")
-		if got, err := expand(strings.ReplaceAll(text, "$", "$$"), noEnv); err != nil || got != text {
+		if got, err := expand(strings.ReplaceAll(text, "$", "$$"), func(string) string { return "" }); err != nil || got != text {
 			t.Fatalf("%q became %q, %v", text, got, err)
 		}
 	})

@@ -1,110 +1,76 @@
 package control
 
 import (
-	"log/slog"
-	"os"
 	"time"
 
-	"sluice/listener"
-	"sluice/metrics"
+	"sluice/proxy"
 )
 
-const (
-	// quietFor is how long no connection may come before the accept queues count as
-	// empty for good: a handshake that was under way at the start has a round trip's
-	// time to end.
-	quietFor = 200 * time.Millisecond
-	// quietAtMost bounds that against clients that keep a handshake open.
-	quietAtMost = 2 * time.Second
-	// drainStep is how often a drain looks.
-	drainStep = 10 * time.Millisecond
-)
-
-// drainage ends a host's service, losing nothing that it could have served:
-//
-//	no new handshakes ─► queues empty ─► stop accepting, close sockets ─► sessions end ─► close
-//	                                                                         └ deadline: cut
-//
-// The supervisor drains a whole service, an orphaned worker its own part.
-type drainage struct {
-	host     host
-	groups   []*listener.Group
-	close    func() // of the groups
-	timeout  time.Duration
-	signals  <-chan os.Signal // one more ends it at once; nil = none comes
-	sessions func() int64     // still running
-	accepted func() uint64    // so far
-	log      *slog.Logger
-
-	hurried bool // a signal came: nothing is waited for any more
-}
-
-// run returns whether all sessions ended by themselves. The groups are closed then.
-func (d *drainage) run() (clean bool) {
-	deadline := time.Now().Add(d.timeout)
-	d.emptyQueues(deadline)
-	d.host.stopAccepting()
-	d.close()
-	clean = d.waitFor(deadline, func() bool { return d.sessions() == 0 })
-	if !clean {
-		d.log.Warn("cutting sessions that are still running", "sessions", d.sessions(), "reason", metrics.ReasonDrainDeadline.String())
-		d.host.cut(metrics.ReasonDrainDeadline)
-	}
-	d.host.close()
-	d.log.Info("stopped", "clean", clean)
-	return clean
-}
-
-// emptyQueues lets no new handshake begin and waits until those under way have been
-// accepted.
-func (d *drainage) emptyQueues(deadline time.Time) {
-	d.host.leave()
-	for _, g := range d.groups {
-		for i := range g.Len() {
-			if err := listener.Quiesce(g.FD(i)); err != nil {
-				d.log.Warn("new handshakes can't be held off while draining", "error", err)
-			}
-		}
-	}
+// drain ends the service: all listeners leave.
+func (s *service) drain() error {
+	s.ready.Store(false)
+	s.draining.Store(true)
+	s.reloads.end()
 	start := time.Now()
-	accepted, since := d.accepted(), start
-	d.waitFor(deadline, func() bool {
-		now, empty := time.Now(), waiting(d.groups) == 0
-		if n := d.accepted(); n != accepted || !empty {
-			accepted, since = n, now
+	next := s.copyState()
+	deadline := start.Add(next.config.Limits.DrainTimeout)
+	for _, f := range next.fronts {
+		if f.leaving == nil {
+			f.leaving = newDeparture(start, deadline)
+		} else if f.leaving.deadline.After(deadline) {
+			f.leaving.deadline = deadline
 		}
-		return empty && (now.Sub(since) >= quietFor || now.Sub(start) >= quietAtMost)
-	})
+	}
+	if err := s.publish(next); err != nil {
+		s.Log.Error("drain not told to all acceptors", "error", err)
+	}
+	clean := s.departAll()
+	s.watchdog.stop() // acceptors end now, and would look hung
+	s.host.Close()
+	s.Log.Info("stopped", "clean", clean)
+	if !clean {
+		return ErrCut
+	}
+	return nil
 }
 
-// waitFor waits until done, and says false if the deadline or a signal came first.
-func (d *drainage) waitFor(deadline time.Time, done func() bool) bool {
-	tick := time.NewTicker(drainStep)
+// cutWithin is how long acceptors that were told to cut their sessions are waited for.
+const cutWithin = 2 * time.Second
+
+// departAll waits until every front has left, and returns whether no session was cut.
+func (s *service) departAll() (clean bool) {
+	tick := time.NewTicker(departStep)
 	defer tick.Stop()
-	for !done() {
-		if d.hurried {
-			return false
-		}
+	clean = true
+	for {
 		select {
-		case <-tick.C:
-			if time.Now().After(deadline) {
-				return done()
+		case now := <-tick.C:
+			s.depart(now)
+			if len(s.state.fronts) == 0 {
+				return clean
 			}
-		case <-d.signals:
-			d.hurried = true
+			if since, cut := s.state.cutSince(); cut {
+				clean = false
+				if now.Sub(since) > cutWithin {
+					return false
+				}
+			}
+		case sig := <-s.Signals:
+			s.hurried = s.hurried || !isReload(sig)
+		case job := <-s.jobs:
+			job()
+		case seat := <-s.endings:
+			s.retire(seat)
 		}
 	}
-	return true
 }
 
-// waiting is how many connections stand in the accept queues.
-func waiting(groups []*listener.Group) (n int) {
-	for _, g := range groups {
-		for i := range g.Len() {
-			if q, err := listener.QueueOf(g.FD(i)); err == nil {
-				n += q.Length
-			}
+// cutSince is when the first front was told to cut its sessions.
+func (s *state) cutSince() (since time.Time, cut bool) {
+	for _, f := range s.fronts {
+		if d := f.leaving; d != nil && d.phase == proxy.PhaseCut && (!cut || d.since.Before(since)) {
+			since, cut = d.since, true
 		}
 	}
-	return n
+	return since, cut
 }

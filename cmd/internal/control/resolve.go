@@ -39,7 +39,8 @@ type name struct {
 	due           time.Time
 }
 
-func newResolver(c config.Config, log *slog.Logger) *resolver {
+// newResolver knows of each name what was known before; nil = nothing.
+func newResolver(c config.Config, log *slog.Logger, before addresses) *resolver {
 	r := &resolver{log: log, addrs: addresses{}, failed: map[string]bool{}}
 	r.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -49,6 +50,9 @@ func newResolver(c config.Config, log *slog.Logger) *resolver {
 			if a, err := netip.ParseAddrPort(b.Address); err == nil {
 				r.addrs[b.Address] = []netip.AddrPort{a}
 				continue
+			}
+			if known, is := before[b.Address]; is {
+				r.addrs[b.Address] = known
 			}
 			host, port := splitHostPort(b.Address)
 			r.names = append(r.names, name{backend: b.Address, host: host, port: port, interval: p.ResolveInterval})
@@ -83,11 +87,27 @@ func (r *resolver) run(ctx context.Context, changed chan<- addresses) {
 			return
 		}
 		select {
-		case changed <- maps.Clone(r.addrs):
+		case changed <- r.known():
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// known are the addresses of all backends.
+func (r *resolver) known() addresses { return maps.Clone(r.addrs) }
+
+// resolving is a resolver at work.
+type resolving struct {
+	changed chan addresses
+	stop    func()
+}
+
+func (s *service) resolve(ctx context.Context) resolving {
+	ctx, cancel := context.WithCancel(ctx)
+	r := resolving{make(chan addresses), cancel}
+	go s.resolver.run(ctx, r.changed)
+	return r
 }
 
 // refresh looks up the names that are due and says whether any address changed.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/metrics"
 )
 
 // names is a name server whose answers a test changes; a host without an entry
@@ -41,7 +42,7 @@ func resolverOf(n names, backends ...string) (*resolver, *bytes.Buffer) {
 		p.Backends = append(p.Backends, config.Backend{Address: b, Weight: 1})
 	}
 	var log bytes.Buffer
-	r := newResolver(config.Config{Pools: []config.Pool{p}}, slog.New(slog.NewTextHandler(&log, nil)))
+	r := newResolver(config.Config{Pools: []config.Pool{p}}, slog.New(slog.NewTextHandler(&log, nil)), nil)
 	r.lookup = n.lookup
 	return r, &log
 }
@@ -152,10 +153,15 @@ func TestSignalDuringLookup(t *testing.T) {
 		r, log := resolverOf(nil, "db:1")
 		r.lookup = silence
 		signals := make(chan os.Signal, 1)
-		s := &service{Options: Options{Signals: signals, Log: r.log}, resolver: r}
+		board, err := metrics.NewBoard()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer board.Close()
+		s := &service{Options: Options{Signals: signals, Log: r.log}, resolver: r, state: &state{}, board: board, ledger: newLedger()}
 		time.AfterFunc(10*time.Millisecond, func() { signals <- os.Interrupt })
 		begin := time.Now()
-		s.attend(t.Context())
+		s.conduct(t.Context())
 		if took := time.Since(begin); took != 10*time.Millisecond {
 			t.Errorf("the signal was seen after %v", took)
 		}

@@ -1,17 +1,24 @@
 // Package control is the control plane: ordinary Go that may sleep and allocate. It
-// starts a service, keeps it true to its configuration, and ends it.
+// starts a service, keeps it true to its configuration, changes it while it runs, and
+// ends it.
 //
-//	Config ─► Serve ─► listener.Group per listener ─────────► descriptors ─┐
-//	             │  └► metrics.Board ──────────────────────► cells ────────┤
-//	             │  └► planOf(resolver) ───────────────────► Plan ─────────┤
-//	             │                                                         ▼
-//	             │                                     host: acceptors (threads, or worker processes)
-//	             ├─ signals ─► drain ─────────────────────────────────────►│
-//	             ├─ resolver ─► new Plan ─────────────────────────────────►│
-//	             └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host ◄────────┘
+//	           ┌─ reload (signal, socket, watched file) ─► Config ─┐
+//	Serve ─────┤─ resolver ─────────────────────────► addresses ───┤
+//	           │                                                   ▼
+//	           │       one goroutine (conduct): change: the next state is prepared whole, then committed
+//	           │                    │                              │
+//	           │                    ├► fronts: listener.Group,     ├► ledger: numbers of things ─► metrics.Board
+//	           │                    │  steering                    ▼
+//	           │                    └──────────────────► Plan + descriptors ─► host: acceptors (threads, or workers)
+//	           │
+//	           ├─ watchdog: who was given something and does not turn? ─► host.Rescue
+//	           ├─ departures: what left the configuration, acceptors that leave, and at the end all
+//	           └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host
 //
 // It owns every listening socket: acceptors are given descriptors, never accept by
 // their own leave, and close none.
+//
+// Reading order: serve.go, state.go, change.go, departure.go, reload.go.
 package control
 
 import (
@@ -19,8 +26,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -29,7 +34,7 @@ import (
 
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
-	"sluice/listener"
+	"sluice/cmd/internal/host"
 	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
@@ -38,11 +43,14 @@ import (
 // Options is what Serve is given.
 type Options struct {
 	Config  config.Config
-	Path    string // of the configuration file; "" = from flags
-	SHA256  string // of the file, the first 12 hex digits
+	SHA256  string                                // of the file, the first 12 hex digits
+	Path    string                                // of the configuration file; "" = from flags
+	Read    func() (config.Config, string, error) // reads the configuration again, for a reload
 	Version string
-	Log     *slog.Logger
-	Signals <-chan os.Signal        // the first drains, the second ends at once
+	Log     *slog.Logger // must not block
+	Level   *slog.LevelVar
+	Lost    func() uint64           // lines that the log has lost
+	Signals <-chan os.Signal        // HUP reloads; of the others the first drains, the second ends at once
 	Started func(Addresses, Finder) // called once the service is live; may be nil
 }
 
@@ -50,6 +58,7 @@ type Options struct {
 type Addresses struct {
 	Listeners map[string]string
 	Admin     string // "" = off
+	Socket    string // the same
 }
 
 // Finder tells which acceptor holds the session that reaches its backend from a
@@ -59,336 +68,230 @@ type Finder func(source netip.AddrPort) (acceptor int, ok bool)
 // ErrCut is returned when sessions were still running at the end of drain_timeout.
 var ErrCut = errors.New("sessions were cut at the end of the drain timeout")
 
-// service is one running Serve.
+// service is one running Serve. What follows state belongs to the conducting goroutine.
 type service struct {
 	Options
-	groups   []*listener.Group // in the order of the Config's listeners
-	steered  []*steered        // the same
-	mail     proxy.Mail
-	watchdog *watchdog
 	board    *metrics.Board
 	window   metrics.Window
-	resolver *resolver
-	plan     atomic.Pointer[proxy.Plan]
-	host     host
+	host     host.Host
+	watchdog *watchdog
+	admin    *admin.Server
+	support  func() steering.Support
+	nofile   uint64
 	started  time.Time
 	ready    atomic.Bool
 	draining atomic.Bool
-	reaper   *reaper
+	reloads  reloads
+	jobs     chan func()
+	endings  chan int // seats whose acceptor has ended
 
-	groupsMu sync.Mutex // held while the groups are closed, or read by a scrape
+	mu    sync.Mutex // held while state is replaced or sockets are closed, and by whoever reads them elsewhere
+	state *state
+
+	ledger   *ledger
+	fronts   uint64  // how many there were
+	retiring seating // out of the Plan; their acceptors may still run
+	gone     []*front
+	resolver *resolver
+	quota    time.Time // when the CPU quota was looked at last
+	hurried  bool      // a second signal came: nothing is waited for any more
 }
 
 // Serve runs a service until a signal has ended it. It returns nil after a clean
 // drain and ErrCut after one that had to cut sessions.
 func Serve(o Options) error {
-	o.Config.Acceptors.Count = config.Auto(o.Config.Acceptors.Number()) // once: the host changes what auto would count
-	s := &service{Options: o, started: time.Now(), reaper: newReaper()}
+	s := &service{
+		Options: o, started: time.Now(), state: &state{}, ledger: newLedger(), support: sync.OnceValue(steering.Probe),
+		jobs: make(chan func()), endings: make(chan int, metrics.MaxAcceptors),
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-
-	if os.Getpid() == 1 {
-		go s.reaper.reapOrphans()
-	}
 	// Everything that can fail comes first: a start that fails has taken no connection.
-	nofile, err := raiseNoFile()
-	if err != nil {
-		return err
-	}
-	defer s.closeGroups()
-	if err := s.openGroups(); err != nil {
-		return err
-	}
-	defer s.closeSteering()
-	if err := s.prepareSteering(); err != nil {
+	var err error
+	if s.nofile, err = raiseNoFile(); err != nil {
 		return err
 	}
 	if s.board, err = metrics.NewBoard(); err != nil {
 		return err
 	}
 	defer s.board.Close()
-	s.resolver = newResolver(o.Config, o.Log)
-	s.resolver.refresh(ctx, s.started)
-	s.plan.Store(planOf(o.Config, 1, s.resolver.addrs))
-	if err := s.reserveCells(); err != nil {
-		return err
-	}
 	notices := make(chan proxy.Notice, 64)
 	defer close(notices)
 	go logNotices(o.Log, notices)
-	options, err := s.acceptorOptions(notices, nofile)
+	s.host = host.New(host.Options{
+		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Notices: notices, Gone: func(seat int) { s.endings <- seat },
+	})
+	defer s.closeAll()
+	if s.watchdog, err = newWatchdog(o.Log, s.board, s.host.Rescue); err != nil {
+		return err
+	}
+	defer s.watchdog.close()
+	endpoints, err := s.openAdmin()
 	if err != nil {
 		return err
 	}
-	if s.host, err = s.newHost(options); err != nil {
-		return err
-	}
-	adminListener, err := s.openAdmin()
-	if err != nil {
-		return err
-	}
+	defer endpoints.close()
+	s.resolver = newResolver(o.Config, o.Log, nil)
+	s.resolver.refresh(ctx, s.started)
 
-	if err := s.host.start(); err != nil {
+	// The service is live after this call: the kernel completes handshakes.
+	if err := s.change(o.Config, o.SHA256, s.resolver.known()); err != nil {
 		return err
 	}
-	// The service is live from here on: the kernel completes handshakes.
-	if err := s.goLive(); err != nil {
-		s.host.close()
-		return err
-	}
-	stopWatching := make(chan struct{})
-	go s.watchdog.run(stopWatching)
+	s.reloads.succeeded(time.Now())
+	go s.watchdog.run()
+	s.awaitLoops()
 	s.ready.Store(true)
-	adminAddr, stopAdmin := s.serveAdmin(adminListener)
-	defer stopAdmin()
-	s.announce(adminAddr)
-	s.attend(ctx)
-	close(stopWatching) // acceptors end now, and would look hung
+	endpoints.serve(s)
+	s.announce(endpoints)
+	s.conduct(ctx)
 	return s.drain()
 }
 
-func (s *service) drain() error {
-	s.ready.Store(false)
-	s.draining.Store(true)
-	d := drainage{
-		host: s.host, groups: s.groups, close: s.closeGroups, timeout: s.Config.Limits.DrainTimeout, signals: s.Signals, log: s.Log,
-		sessions: func() (n int64) {
-			for _, c := range s.board.Acceptors() {
-				n += c.Sessions.Load()
-			}
-			return n
-		},
-		accepted: func() (n uint64) {
-			for _, c := range s.board.Listeners() {
-				n += c.Accepted.Load()
-			}
-			return n
-		},
-	}
-	if !d.run() {
-		return ErrCut
-	}
-	return nil
-}
+// loopsWithin bounds the wait for the first turns: a machine may be so busy that one of
+// many loops comes late, and the others serve already.
+const loopsWithin = time.Second
 
-func (s *service) openGroups() error {
-	for _, l := range s.Config.Listeners {
-		g, err := listener.Open(listener.Options{
-			Address: l.Bind, Count: s.Config.Acceptors.Number(), Backlog: l.Backlog,
-			IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share, KeepAlive: l.Keepalive,
-		})
-		if err != nil {
-			return fmt.Errorf("listener %q: %w", l.Name, err)
-		}
-		s.groups = append(s.groups, g)
-		for _, note := range g.Notes() {
-			s.Log.Warn(note, "listener", l.Name)
-		}
-	}
-	return nil
-}
-
-// prepareSteering decides how each group will be steered.
-func (s *service) prepareSteering() (err error) {
-	support := sync.OnceValue(steering.Probe)
-	for i, l := range s.Config.Listeners {
-		t, err := newSteered(s.Config.Acceptors, l.Share, s.groups[i], support)
-		if err != nil {
-			return fmt.Errorf("listener %q: %w", l.Name, err)
-		}
-		s.steered = append(s.steered, t)
-	}
-	s.mail, err = newMail(s.Config.Acceptors.Number())
-	return err
-}
-
-func (s *service) closeSteering() {
-	for _, t := range s.steered {
-		t.close()
-	}
-	closeMail(s.mail)
-}
-
-// goLive listens, steers and accepts.
-func (s *service) goLive() error {
-	for i, g := range s.groups {
-		if err := g.Listen(); err != nil {
-			return fmt.Errorf("listener %q: %w", s.Config.Listeners[i].Name, err)
-		}
-		if reason := s.steered[i].attach(s.Config.Acceptors); reason != "" {
-			s.Log.Warn("steering is not what was asked for", "listener", s.Config.Listeners[i].Name,
-				"requested", s.Config.Acceptors.Steering, "effective", s.steered[i].info.Effective, "reason", reason)
-		}
-	}
-	var cells []*metrics.AcceptorCells
-	for i := range s.Config.Acceptors.Number() {
-		c, err := s.board.Acceptor(i)
-		if err != nil {
-			return err
-		}
-		cells = append(cells, c)
-	}
-	s.watchdog = newWatchdog(s.Log, s.host, cells, s.Config.Acceptors.HangAfter)
-	return s.host.startAccepting()
-}
-
-func (s *service) closeGroups() {
-	s.groupsMu.Lock()
-	defer s.groupsMu.Unlock()
-	for _, g := range s.groups {
-		g.Stop() // workers hold the sockets, too
-		g.Close()
+// awaitLoops waits until every acceptor runs the first Plan: a service that calls itself
+// ready serves.
+func (s *service) awaitLoops() {
+	for end := time.Now().Add(loopsWithin); s.reached() < s.state.generation && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
 }
 
-// reserveCells gives every series its place on the board, so that all are present
-// from the start and workers find them.
-func (s *service) reserveCells() error {
-	plan := s.plan.Load()
-	for i := range s.Config.Acceptors.Number() {
-		if _, err := s.board.Acceptor(i); err != nil {
-			return err
-		}
-		for _, l := range plan.Listeners {
-			if _, err := s.board.Listener(l.Name, i); err != nil {
-				return err
-			}
-		}
-		for _, p := range plan.Pools {
-			if _, err := s.board.Pool(p.Name, i); err != nil {
-				return err
-			}
-			for _, b := range p.Backends {
-				if _, err := s.board.Backend(p.Name, b.Name, i); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
+// sampleEvery is how often a live service is looked at: the window of accepts is fed, what
+// nobody holds any more is forgotten. A look costs about 1 ms, most of it the Go runtime's
+// for being woken, and is nearly all that a service at rest spends.
+const sampleEvery = 5 * time.Second
 
-// spareFDs are for the control plane, where it lives in the acceptors' process: a
-// service that is full of sessions must still answer /livez and /metrics.
-const spareFDs = 32
-
-// acceptorOptions describes every acceptor of the service.
-func (s *service) acceptorOptions(notices chan proxy.Notice, nofile uint64) (_ []proxy.Options, err error) {
-	n := s.Config.Acceptors.Number()
-	options := make([]proxy.Options, n)
-	batch := s.Config.Acceptors.Batch() && scheduledAsMost()
-	var cpus []int
-	if s.Config.Acceptors.PinCPUs {
-		if cpus, err = usableCPUs(); err != nil {
-			return nil, err
-		}
-	}
-	for i := range options {
-		options[i] = proxy.Options{
-			ID: i, Acceptors: n, Board: s.board, Plan: s.plan.Load(), Notices: notices,
-			// An eighth of the descriptors for pipes, two each: the rest is for sessions.
-			MaxPipes: max(int(nofile)/16/n, 4),
-			Restore:  listener.Restore, Mail: s.mail, Batch: batch, Beat: s.Config.Acceptors.HangAfter / 4,
-		}
-		if s.Config.Acceptors.Mode == config.ModeGoroutine {
-			options[i].MaxFD = int(nofile) - n - min(spareFDs, int(nofile)/4)
-		}
-		if len(cpus) > 0 { // with more acceptors than CPUs some share one
-			options[i].CPUs = []int{cpus[i%len(cpus)]}
-		}
-		for _, t := range s.steered {
-			options[i].Groups = append(options[i].Groups, t.forAcceptor())
-		}
-	}
-	return options, nil
-}
-
-func (s *service) newHost(options []proxy.Options) (host, error) {
-	if s.Config.Acceptors.Mode == config.ModeProcess {
-		var rows []*steering.Rows
-		for _, t := range s.steered {
-			rows = append(rows, t.rows)
-		}
-		return newSupervisor(s.Log, s.board, rows, options, s.Config.Limits.DrainTimeout, s.reaper), nil
-	}
-	return newThreads(options)
-}
-
-// openAdmin takes the admin endpoint's port; it returns nil if that is off.
-func (s *service) openAdmin() (net.Listener, error) {
-	if s.Config.Admin.Listen == "" {
-		return nil, nil
-	}
-	ln, err := net.Listen("tcp", s.Config.Admin.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	return ln, nil
-}
-
-func (s *service) serveAdmin(ln net.Listener) (addr string, stop func()) {
-	if ln == nil {
-		return "", func() {}
-	}
-	srv := admin.New(s.snapshot, s.Log)
-	go srv.Serve(ln)
-	return ln.Addr().String(), func() { stopAdmin(srv) }
-}
-
-// stopAdmin lets scrapes under way end: they read the board, which is closed next.
-func stopAdmin(srv *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		srv.Close()
-	}
-}
-
-func (s *service) announce(adminAddr string) {
-	addrs := Addresses{Listeners: map[string]string{}, Admin: adminAddr}
-	for i, l := range s.Config.Listeners {
-		addr := s.groups[i].Addr().String()
-		addrs.Listeners[l.Name] = addr
-		s.Log.Info("listening", "listener", l.Name, "address", addr, "pool", l.Pool,
-			"acceptors", s.Config.Acceptors.Number(), "steering", s.steered[i].info.Effective, "backlog", s.groups[i].Backlog())
-	}
-	s.Log.Info("ready", "version", s.Version, "mode", s.Config.Acceptors.Mode, "admin", adminAddr)
-	if s.Started != nil {
-		s.Started(addrs, s.host.find)
-	}
-}
-
-// sampleEvery is how often the window of accepts is fed.
-const sampleEvery = time.Second
-
-// attend looks after a live service until the first signal.
-func (s *service) attend(ctx context.Context) {
-	sample := time.NewTicker(sampleEvery)
-	defer sample.Stop()
+// conduct looks after a live service until the first signal that ends it. It is the one
+// goroutine that changes the service.
+func (s *service) conduct(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resolved := make(chan addresses)
-	go s.resolver.run(ctx, resolved)
+	s.sample(time.Now())
+	sample := time.NewTicker(sampleEvery)
+	defer sample.Stop()
+	resolved := s.resolve(ctx)
+	defer func() { resolved.stop() }()
+	watching := s.watchFile(ctx)
+	defer func() { watching.stop() }()
 	for {
+		var step <-chan time.Time
+		if len(s.state.departures()) > 0 || len(s.gone) > 0 {
+			step = time.After(departStep)
+		}
 		select {
 		case sig := <-s.Signals:
-			s.Log.Info("draining", "signal", fmt.Sprint(sig), "timeout", s.Config.Limits.DrainTimeout.String())
+			if isReload(sig) {
+				go s.reloadBySignal(ctx)
+				continue
+			}
+			s.Log.Info("draining", "signal", fmt.Sprint(sig), "timeout", s.state.config.Limits.DrainTimeout.String())
 			return
 		case now := <-sample.C:
-			s.window.Sample(s.board, now)
-		case addrs := <-resolved:
-			s.publish(addrs)
+			s.sample(now)
+			s.forget()
+			s.followQuota(now)
+		case now := <-step:
+			s.depart(now)
+			s.forget()
+		case seat := <-s.endings:
+			s.retire(seat)
+		case addrs := <-resolved.changed:
+			s.addressesChanged(addrs)
+		case job := <-s.jobs:
+			r := s.resolver
+			job()
+			if s.resolver != r { // a reload brought other names
+				resolved.stop()
+				resolved = s.resolve(ctx)
+			}
+			if watching.on != s.state.config.Reload.Watch {
+				watching.stop()
+				watching = s.watchFile(ctx)
+			}
 		}
 	}
 }
 
-// publish makes a new Plan of the addresses known now and puts it in force.
-func (s *service) publish(addrs addresses) {
-	plan := planOf(s.Config, s.plan.Load().Generation+1, addrs)
-	if err := s.host.apply(plan); err != nil {
-		s.Log.Error("plan not applied", "generation", plan.Generation, "error", err)
+func (s *service) sample(now time.Time) {
+	var ids []metrics.ID
+	for _, f := range s.state.fronts {
+		ids = append(ids, f.id)
+	}
+	s.window.Sample(s.board, ids, s.state.seats.numbers(), now)
+	s.forgivePicks()
+}
+
+// forgivePicks takes back, for acceptors that are parked, picks that nothing came of: a
+// handshake that never ends wakes nobody, and would make them look loaded for good. Whoever
+// turns does so by itself.
+func (s *service) forgivePicks() {
+	for _, f := range s.state.fronts {
+		for _, st := range s.state.seats {
+			if s.board.Acceptor(st.number).Parked.Load() != 0 {
+				f.steered.forgive(st.number)
+			}
+		}
+	}
+}
+
+// quotaEvery is how often the CPU quota is looked at where the number of acceptors goes
+// by it.
+const quotaEvery = 10 * time.Second
+
+// followQuota brings the number of acceptors in line with a quota that has changed.
+func (s *service) followQuota(now time.Time) {
+	c := s.state.config
+	if now.Sub(s.quota) < quotaEvery || c.Acceptors.Count != 0 {
 		return
 	}
-	s.plan.Store(plan)
-	s.Log.Info("backend addresses changed", "generation", plan.Generation)
+	s.quota = now
+	if n := c.Acceptors.Number(); n != len(s.state.seats.serving()) {
+		s.Log.Info("the CPUs that may be used have changed", "acceptors", n)
+		if err := s.change(c, s.state.sha256, s.state.addresses); err != nil {
+			s.Log.Error("the number of acceptors stays as it is", "error", err)
+		}
+	}
+}
+
+// addressesChanged puts a Plan with other addresses in force.
+func (s *service) addressesChanged(addrs addresses) {
+	next := *s.state
+	next.addresses = addrs
+	if err := s.publish(&next); err != nil {
+		s.Log.Error("new addresses of backends are not in force", "error", err)
+		return
+	}
+	s.Log.Info("backend addresses changed", "generation", next.generation)
+}
+
+// closeAll gives back what the service still has.
+func (s *service) closeAll() {
+	s.host.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range append(s.state.fronts, s.gone...) {
+		f.close()
+	}
+	for _, st := range append(s.state.seats, s.retiring...) {
+		closeMailbox(st.mail)
+	}
+	s.state = &state{}
+}
+
+func (s *service) announce(e *endpoints) {
+	addrs := Addresses{Listeners: map[string]string{}, Admin: e.address(), Socket: e.path}
+	for _, f := range s.state.fronts {
+		addr := f.group.Addr().String()
+		addrs.Listeners[f.config.Name] = addr
+		s.Log.Info("listening", "listener", f.config.Name, "address", addr, "pool", f.config.Pool,
+			"acceptors", len(s.state.seats), "steering", f.steered.shown().Effective, "backlog", f.group.Backlog())
+	}
+	s.Log.Info("ready", "version", s.Version, "mode", s.Config.Acceptors.Mode, "admin", addrs.Admin)
+	if s.Started != nil {
+		s.Started(addrs, s.host.Find)
+	}
 }

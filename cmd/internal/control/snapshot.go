@@ -2,45 +2,42 @@ package control
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"sluice/listener"
 	"sluice/metrics"
 )
 
+// shown is the state in force and the fronts that have left it and are not yet forgotten.
+func (s *service) shown() (inForce *state, gone []*front) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, slices.Clone(s.gone)
+}
+
 // snapshot gathers everything that is shown. It may be called at any time, by any
 // goroutine, and waits for no acceptor.
 func (s *service) snapshot() metrics.Snapshot {
-	plan := s.plan.Load()
+	st, gone := s.shown()
 	t := metrics.Topology{
 		Service: metrics.Service{
 			Version: s.Version, GoVersion: runtime.Version(), Name: s.Config.Instance, Mode: s.Config.Acceptors.Mode,
-			Started: s.started, Ready: s.ready.Load(), Draining: s.draining.Load(), MaxSessions: plan.MaxSessions,
-			Config: metrics.Config{Path: s.Path, SHA256: s.SHA256, Generation: plan.Generation},
+			Started: s.started, Ready: s.ready.Load(), Draining: s.draining.Load(), MaxSessions: st.config.Limits.MaxSessions,
+			LinesLost: s.linesLost(), AdminShed: s.admin.Shed(),
+			Config: metrics.Config{Path: s.Path, SHA256: st.sha256, Generation: st.generation, Reload: s.reloads.show()},
 		},
-		Acceptors: s.host.placement(),
-		Health:    s.watchdog.health(),
-		Workers:   s.host.workers(),
+		Acceptors: s.host.Placement(),
+		Workers:   s.host.Workers(),
 	}
-	for i, l := range s.Config.Listeners {
-		g := s.groups[i]
-		m := metrics.Listener{
-			Name: l.Name, Bind: l.Bind, Address: g.Addr().String(), Pool: l.Pool, MaxSessions: l.MaxSessions,
-			Steering: s.steered[i].info,
-			Queues:   s.queues(g),
-		}
-		t.Listeners = append(t.Listeners, m)
+	for _, f := range st.fronts {
+		s.show(&t, f, f.leaving != nil)
 	}
-	for i, p := range plan.Pools {
-		m := metrics.Pool{Name: p.Name, Pick: s.Config.Pools[i].Pick}
-		for _, b := range p.Backends {
-			mb := metrics.Backend{Name: b.Name, Weight: b.Weight, Backup: b.Backup}
-			for _, a := range b.Addrs {
-				mb.Addresses = append(mb.Addresses, a.String())
-			}
-			m.Backends = append(m.Backends, mb)
-		}
-		t.Pools = append(t.Pools, m)
+	for _, f := range gone {
+		s.show(&t, f, true)
+	}
+	for _, p := range st.pools {
+		t.Pools = append(t.Pools, st.showPool(p))
 	}
 	if n, err := metrics.ReadNetns(); err == nil {
 		t.Netns = n
@@ -48,15 +45,58 @@ func (s *service) snapshot() metrics.Snapshot {
 	return metrics.TakeSnapshot(s.board, &s.window, t, time.Now())
 }
 
+// show adds a front. One that leaves has the name of its successor, if it has one, and is
+// shown as a part of it: a total does not go backwards.
+func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
+	for i := range t.Listeners {
+		if l := &t.Listeners[i]; l.ID == f.id {
+			return // it leaves at this moment
+		} else if l.Name == f.config.Name {
+			l.Earlier = append(l.Earlier, f.id)
+			return
+		}
+	}
+	if leaving && f.leaving.stage == gone {
+		return
+	}
+	t.Listeners = append(t.Listeners, metrics.Listener{
+		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Pool: f.config.Pool,
+		MaxSessions: f.config.MaxSessions, Steering: f.steered.shown(), Queues: s.queues(f.group),
+	})
+}
+
+func (s *state) showPool(p pooled) metrics.Pool {
+	m := metrics.Pool{ID: p.id, Name: p.config.Name, Pick: p.config.Pick}
+	i := slices.IndexFunc(s.pools, func(q pooled) bool { return q.id == p.id })
+	targets := s.plan.Pools[i].Targets // in the order of the backends
+	for _, b := range p.config.Backends {
+		mb := metrics.Backend{Name: b.Address, Weight: b.Weight, Backup: b.Backup}
+		for len(targets) > 0 && targets[0].Backend == b.Address {
+			mb.Targets = append(mb.Targets, metrics.Target{ID: targets[0].ID, Address: targets[0].Addr.String()})
+			targets = targets[1:]
+		}
+		m.Backends = append(m.Backends, mb)
+	}
+	return m
+}
+
 // queues reads a group's accept queues, by acceptor. A closed group has none.
 func (s *service) queues(g *listener.Group) map[int]metrics.Queue {
-	s.groupsMu.Lock()
-	defer s.groupsMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	queues := map[int]metrics.Queue{}
-	for i := range g.Len() {
-		if q, err := listener.QueueOf(g.FD(i)); err == nil {
-			queues[i] = metrics.Queue{Length: uint64(q.Length), Limit: uint64(q.Limit), Drops: q.Drops}
+	for _, seat := range g.Seats() {
+		if q, err := listener.QueueOf(g.FD(seat)); err == nil {
+			queues[seat] = metrics.Queue{Length: uint64(q.Length), Limit: uint64(q.Limit), Drops: q.Drops}
 		}
 	}
 	return queues
+}
+
+// linesLost is how many lines the log has lost.
+func (s *service) linesLost() uint64 {
+	if s.Lost == nil {
+		return 0
+	}
+	return s.Lost()
 }

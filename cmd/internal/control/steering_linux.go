@@ -2,76 +2,97 @@ package control
 
 import (
 	"errors"
-	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"sluice/cmd/internal/config"
-	"sluice/listener"
 	"sluice/listener/steering"
 	"sluice/metrics"
-	"sluice/proxy"
 )
 
-// steered is a listener's group with the rows of its acceptors and what steers by them.
+// steered is what steers to one group's sockets: the rows of its acceptors, and a
+// program where one can be had.
 type steered struct {
-	group   *listener.Group
 	rows    *steering.Rows
 	shared  bool
+	info    atomic.Pointer[metrics.Steering] // nil before attach; snapshots read it
+	program *steering.Steering               // nil before attach
+	beats   map[int]*steering.Seat           // of seats with picks in flight as they were looked at last
+}
+
+// choice is which way it will be, decided before acceptors are told.
+type choice struct {
 	picked  bool // by a BPF program
 	handOff bool // by the acceptors themselves
-	info    metrics.Steering
-	program *steering.Steering // nil before attach
 }
 
-// newSteered prepares the steering of a group that is not yet live. What can be had
-// is tried first, since acceptors must know before they begin.
-func newSteered(c config.Acceptors, shared bool, g *listener.Group, support func() steering.Support) (*steered, error) {
-	rows, err := steering.NewRows()
-	if err != nil {
-		return nil, err
+// choose tries first what can be had.
+func choose(a config.Acceptors, shared bool, seats int, support func() steering.Support) (c choice) {
+	switch a.Steering {
+	case config.SteeringCPU, config.SteeringHash:
+		return c
 	}
-	t := &steered{group: g, rows: rows, shared: shared, info: metrics.Steering{Requested: c.Steering}}
-	policy, err := steering.ParsePolicy(c.Steering)
-	if err != nil {
-		return nil, err
+	if seats < 2 {
+		return c
 	}
-	if policy == steering.CPU || policy == steering.Hash || g.Len() < 2 {
-		return t, nil
-	}
-	t.picked = !shared && support().BPF == nil
-	t.handOff = !t.picked
-	return t, nil
+	c.picked = !shared && support().BPF == nil
+	c.handOff = !c.picked
+	return c
 }
 
-// attach begins to steer. The group must be listening.
-func (t *steered) attach(c config.Acceptors) (reason string) {
-	policy, _ := steering.ParsePolicy(c.Steering) // newSteered has checked it
-	t.program = steering.Attach(steering.Options{
-		Sockets: t.forAcceptor().Sockets, Rows: t.rows, Policy: policy, HangAfter: c.HangAfter, Shared: t.shared,
-	})
+// attach begins to steer to the seats as was chosen, in place of what steered before. The
+// group must be listening.
+func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason string) {
+	policy, _ := steering.ParsePolicy(a.Steering) // config has checked it
+	alone := len(seats) < 2 && policy != steering.CPU && policy != steering.Hash
+	if alone { // its acceptor does not count what a program picks: see choose
+		policy = steering.Hash
+	}
+	if t.program != nil {
+		_ = t.program.Close()
+	}
+	sockets := map[int]int{}
+	for _, seat := range seats {
+		sockets[seat] = f.group.FD(seat)
+	}
+	t.program = steering.Attach(steering.Options{Sockets: sockets, Order: f.group.Order, Rows: t.rows, Policy: policy, Shared: f.config.Share})
+	t.shared = f.config.Share
 	info := t.program.Info()
-	t.info.Effective = info.Effective.String()
-	if t.handOff {
-		t.info.Effective = effectiveHandOff
+	shown := &metrics.Steering{Requested: a.Steering, Effective: info.Effective.String(), Reason: reasonWord(info, t.shared)}
+	defer t.info.Store(shown)
+	if f.choice.handOff {
+		shown.Effective = effectiveHandOff
 	}
-	t.info.Reason = reasonWord(info, t.shared, t.group.Len())
+	if alone {
+		shown.Reason = reasonAlone
+		return "there is one acceptor, and so nothing to choose"
+	}
 	return info.Reason
+}
+
+// shown is what is in force, for whoever asks.
+func (t *steered) shown() metrics.Steering {
+	if info := t.info.Load(); info != nil {
+		return *info
+	}
+	return metrics.Steering{}
 }
 
 // effectiveHandOff is what metrics call the kernel's hash with hand-off above it.
 const effectiveHandOff = "hand_off"
 
+// reasonAlone is the word for a listener of one acceptor.
+const reasonAlone = "one_acceptor"
+
 // reasonWord says in a word, for a metric label, why the policy is not what was asked
 // for. The log has the sentence.
-func reasonWord(i steering.Info, shared bool, sockets int) string {
+func reasonWord(i steering.Info, shared bool) string {
 	switch {
 	case i.Reason == "":
 		return ""
 	case shared:
 		return "group_is_shared"
-	case sockets < 2:
-		return "one_acceptor"
 	case errors.Is(i.Err, steering.ErrNotSupported):
 		return "not_supported"
 	case errors.Is(i.Err, unix.EPERM), errors.Is(i.Err, unix.EACCES):
@@ -80,56 +101,30 @@ func reasonWord(i steering.Info, shared bool, sockets int) string {
 	return "failed"
 }
 
-func (t *steered) close() {
-	if t.program != nil && !t.shared {
-		_ = t.program.Close() // the group ends with it
+// forgive looks at a seat's picks in flight. What is still there at the next look, some
+// seconds later, will not come.
+func (t *steered) forgive(seat int) {
+	if t.rows.InFlight(seat) <= 0 {
+		delete(t.beats, seat)
+		return
 	}
-	_ = t.rows.Close()
-}
-
-// forAcceptor is what a thread of this process is told of the group. Each has seats
-// of its own.
-func (t *steered) forAcceptor() proxy.Group {
-	fds := make([]int, t.group.Len())
-	for i := range fds {
-		fds[i] = t.group.FD(i)
-	}
-	return groupOf(fds, t.rows, t.picked, t.handOff)
-}
-
-// groupOf is what an acceptor is told of the group.
-func groupOf(sockets []int, rows *steering.Rows, picked, handOff bool) proxy.Group {
-	g := proxy.Group{Sockets: sockets, Picked: picked, HandOff: handOff}
-	for i := range sockets {
-		g.Rows = append(g.Rows, rows.Seat(i))
-	}
-	return g
-}
-
-// newMail makes the sockets by which acceptors pass on connections. A sequenced
-// packet keeps a listener's index and its descriptor together.
-func newMail(acceptors int) (m proxy.Mail, err error) {
-	for range acceptors {
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			closeMail(m)
-			return proxy.Mail{}, fmt.Errorf("socketpair: %w", err)
+	if t.beats[seat] == nil {
+		if t.beats == nil {
+			t.beats = map[int]*steering.Seat{}
 		}
-		m.Receive = append(m.Receive, fds[0])
-		m.Send = append(m.Send, fds[1])
+		t.beats[seat] = t.rows.Seat(seat)
 	}
-	return m, nil
+	t.beats[seat].Beat(monotonic(), true)
 }
 
-func closeMail(m proxy.Mail) {
-	for _, fd := range append(m.Receive, m.Send...) {
-		unix.Close(fd)
+func (t *steered) detach() {
+	if t.program != nil && !t.shared {
+		_ = t.program.Close()
 	}
+	t.program = nil
 }
 
-// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of heartbeats.
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
-	return ts.Nano()
+func (t *steered) close() {
+	t.detach()
+	_ = t.rows.Close()
 }

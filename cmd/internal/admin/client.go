@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Client asks a running sluice over its socket.
+type Client struct {
+	path string
+	http http.Client
+}
+
+const (
+	// dialWithin is for the kernel to connect: it does at once, or the queue is full.
+	dialWithin = 5 * time.Second
+
+	maxVerdict = 16 << 20 // of 10,000 changed lines some 2 MiB
+)
+
+// NewClient connects to nobody yet.
+func NewClient(path string) *Client {
+	dialer := net.Dialer{Timeout: dialWithin}
+	return &Client{path, http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Reload asks for the configuration to be put in force, and waits for the verdict until
+// ctx is done. A configuration that was refused is a Verdict, not an error.
+func (c *Client) Reload(ctx context.Context, dryRun bool) (Verdict, error) {
+	return c.do(ctx, "reload", url.Values{"dry_run": {strconv.FormatBool(dryRun)}})
+}
+
+func (c *Client) do(ctx context.Context, verb string, query url.Values) (v Verdict, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/"+verb+"?"+query.Encode(), nil)
+	if err != nil {
+		return v, err
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return v, c.explain(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxVerdict))
+	if err != nil {
+		return v, c.explain(err)
+	}
+	switch answer.StatusCode {
+	case http.StatusOK, http.StatusUnprocessableEntity:
+		if err := json.Unmarshal(body, &v); err != nil {
+			return v, fmt.Errorf("%s answers what is no verdict: %w", c.path, err)
+		}
+		return v, nil
+	case http.StatusForbidden:
+		return v, fmt.Errorf("permission denied at %s: %s", c.path, strings.TrimSpace(string(body)))
+	default:
+		return v, fmt.Errorf("%s answers %s: %s", c.path, answer.Status, strings.TrimSpace(string(body)))
+	}
+}
+
+// explain says what a person can do about a call that failed.
+func (c *Client) explain(err error) error {
+	if outer := (*url.Error)(nil); errors.As(err, &outer) {
+		err = outer.Err // the URL in it is made up
+	}
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("no socket at %s: sluice does not run, or with another admin.socket", c.path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nobody answers at %s: sluice has ended and left its socket behind", c.path)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("permission denied at %s: only root and the user of sluice may ask; you are user %d", c.path, os.Geteuid())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("no answer from %s in time", c.path)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("%s hung up before it answered: sluice may have ended; its log tells", c.path)
+	}
+	return fmt.Errorf("no answer from %s: %w", c.path, err)
+}

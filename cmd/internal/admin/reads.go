@@ -1,0 +1,53 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"sluice/metrics"
+)
+
+// reads are the pages that change nothing.
+func (s *Server) reads() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", s.figures.serveMetrics)
+	mux.HandleFunc("GET /status.json", s.figures.serveStatus)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		snapshot, err := s.figures.snapshots.get(r.Context())
+		if err != nil {
+			say(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		code, text := readiness(snapshot)
+		say(w, code, text)
+	})
+	pages := []string{"sluice", "", "/metrics", "/status.json", "/readyz", "/livez"}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, strings.Join(pages, "\n"))
+	})
+	return mux
+}
+
+// readiness says whether to send connections here: one worker that runs is enough.
+func readiness(s metrics.Snapshot) (code int, text string) {
+	up := 0
+	for _, w := range s.Workers {
+		if w.State == metrics.WorkerRunning {
+			up++
+		}
+	}
+	workers := fmt.Sprintf("%d of %d workers up", up, len(s.Workers))
+	switch {
+	case s.Draining:
+		return http.StatusServiceUnavailable, "draining"
+	case !s.Ready:
+		return http.StatusServiceUnavailable, "starting"
+	case up == 0:
+		return http.StatusServiceUnavailable, workers
+	case up < len(s.Workers):
+		return http.StatusOK, "ready, " + workers
+	}
+	return http.StatusOK, "ready"
+}

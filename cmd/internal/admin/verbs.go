@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Caller is the process at the other end of the socket, as the kernel says it was when
+// it connected.
+type Caller struct {
+	UID uint32
+	PID int32
+}
+
+// Verdict is what a verb answers: plain JSON, with status 200 if OK and else 422.
+type Verdict struct {
+	OK         bool     `json:"ok"`
+	Text       string   `json:"text"`       // what a person reads; of a faulty configuration the very text of sluice check
+	Generation uint64   `json:"generation"` // of the Plan in force
+	SHA256     string   `json:"sha256"`     // of the configuration in force
+	Changes    []string `json:"changes"`    // one line each
+}
+
+// verbs adds to mux what changes things.
+func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
+	if s.o.Reload != nil {
+		mux.HandleFunc("POST /reload", s.verb("reload", func(ctx context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
+			dryRun, err := truth(r.URL.Query().Get("dry_run"))
+			if err != nil {
+				return Verdict{}, nil, err
+			}
+			return s.o.Reload(ctx, dryRun), []slog.Attr{slog.Bool("dry_run", dryRun)}, nil
+		}))
+	}
+	return mux
+}
+
+func truth(text string) (bool, error) {
+	if text == "" {
+		return false, nil
+	}
+	return strconv.ParseBool(text)
+}
+
+// verb runs do for as long as it takes, logs who asked for what and how it ended, and
+// answers with the verdict. An error of do says that the request makes no sense.
+func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verdict, []slog.Attr, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		_ = c.SetWriteDeadline(time.Time{}) // fails only if the caller has gone
+		v, attrs, err := do(r.Context(), r)
+		if err != nil {
+			say(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		caller := callerOf(r.Context())
+		attrs = append(attrs, slog.Uint64("uid", uint64(caller.UID)), slog.Int64("pid", int64(caller.PID)),
+			slog.Bool("ok", v.OK), slog.Uint64("generation", v.Generation))
+		level, code := slog.LevelInfo, http.StatusOK
+		if !v.OK {
+			level, code = slog.LevelWarn, http.StatusUnprocessableEntity
+			attrs = append(attrs, slog.String("text", v.Text))
+		}
+		s.o.Log.LogAttrs(r.Context(), level, name+" was asked for", attrs...)
+		_ = c.SetWriteDeadline(time.Now().Add(answerWithin))
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(v) // fails only when the caller has gone
+	}
+}
+
+// onlyOwn answers root and the user that the service runs as.
+func onlyOwn(h http.Handler) http.Handler {
+	own := uint32(os.Geteuid())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, known := r.Context().Value(callerKey{}).(Caller); !known || c.UID != 0 && c.UID != own {
+			say(w, http.StatusForbidden, "only root and user "+strconv.Itoa(int(own))+", as whom sluice runs, may ask here")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+type callerKey struct{}
+
+// withCaller notes who has connected. Without that nothing is answered.
+func withCaller(ctx context.Context, conn net.Conn) context.Context {
+	if c, err := peerOf(conn); err == nil {
+		return context.WithValue(ctx, callerKey{}, c)
+	}
+	return ctx
+}
+
+// callerOf is who asked; onlyOwn has let nobody else through.
+func callerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}

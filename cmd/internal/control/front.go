@@ -1,0 +1,167 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"sluice/cmd/internal/config"
+	"sluice/listener"
+	"sluice/listener/steering"
+	"sluice/metrics"
+	"sluice/proxy"
+)
+
+// front is a listener that is in the Plan: its sockets, what steers to them, and how
+// far it has come. A listener whose address changes has two for a while: the new one,
+// and the old one that leaves.
+type front struct {
+	id      metrics.ID
+	config  config.Listener
+	group   *listener.Group // without sockets once they are closed
+	steered *steered
+	choice  choice
+	leaving *departure // nil = it serves
+	goneIn  uint64     // the first Plan without it
+}
+
+func (f *front) phase() proxy.Phase {
+	if f.leaving == nil {
+		return proxy.PhaseServing
+	}
+	return f.leaving.phase
+}
+
+// socketOptions are those that a listener's sockets are opened with.
+func socketOptions(l config.Listener) listener.Options {
+	return listener.Options{
+		Address: l.Bind, Backlog: l.Backlog, IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share, KeepAlive: l.Keepalive,
+	}
+}
+
+// keeps says whether the front's sockets serve l, too.
+func (f *front) keeps(l config.Listener) bool {
+	return f.leaving == nil && f.config.Name == l.Name && f.config.Share == l.Share && socketOptions(f.config).SameSockets(socketOptions(l))
+}
+
+// openFront opens the sockets of l for the given seats. Nobody is answered there before
+// listen. Groups of this process that may hold the port already are beside it.
+func openFront(l config.Listener, id metrics.ID, seats []int, beside []*listener.Group, log *slog.Logger) (*front, error) {
+	o := socketOptions(l)
+	o.Seats, o.Beside = seats, beside
+	g, err := listener.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
+	}
+	for _, note := range g.Notes() {
+		log.Warn(note, "listener", l.Name)
+	}
+	rows, err := steering.NewRows()
+	if err != nil {
+		g.Close()
+		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
+	}
+	return &front{id: id, config: l, group: g, steered: &steered{rows: rows}}, nil
+}
+
+// steer puts the configured steering in force, or what can be had of it.
+func (f *front) steer(seats []int, a config.Acceptors, log *slog.Logger) {
+	if reason := f.steered.attach(f, seats, a); reason != "" {
+		log.Warn("steering is not what was asked for", "listener", f.config.Name,
+			"requested", a.Steering, "effective", f.steered.shown().Effective, "reason", reason)
+	}
+}
+
+// closeSockets ends listening, for workers that hold the sockets too.
+func (f *front) closeSockets() {
+	_ = f.group.Stop()
+	_ = f.group.Close()
+}
+
+// close gives back all.
+func (f *front) close() {
+	f.closeSockets()
+	f.steered.close()
+}
+
+// samePort says whether a group may hold the port of an address to bind to.
+func samePort(g *listener.Group, bind string) bool {
+	_, port, err := net.SplitHostPort(bind)
+	return err == nil && port != "0" && port == strconv.Itoa(int(g.Addr().Port()))
+}
+
+// waiting is how many connections stand in the accept queues of some seats.
+func (f *front) waiting(seats []int) (n int) {
+	for _, seat := range seats {
+		if fd := f.group.FD(seat); fd >= 0 {
+			if q, err := listener.QueueOf(fd); err == nil {
+				n += q.Length
+			}
+		}
+	}
+	return n
+}
+
+// quiesce lets no new handshake begin on a seat's socket.
+func (f *front) quiesce(seat int, log *slog.Logger) {
+	if f.group.FD(seat) < 0 {
+		return
+	}
+	if err := listener.Quiesce(f.group.FD(seat)); err != nil {
+		log.Warn("new handshakes can't be held off", "listener", f.config.Name, "error", err)
+	}
+}
+
+// addSeat opens a further socket, which does not listen before listen.
+func (f *front) addSeat(seat int) error {
+	f.steered.rows.Reset(seat)
+	if err := f.group.Add(seat); err != nil {
+		return fmt.Errorf("listener %q: %w", f.config.Name, err)
+	}
+	return nil
+}
+
+// removeSeat closes a seat's socket. The last one is closed with the group.
+func (f *front) removeSeat(seat int, log *slog.Logger) {
+	if f.group.FD(seat) < 0 || f.group.Len() == 1 {
+		return
+	}
+	err := f.group.Remove(seat)
+	if err == nil && f.steered.program != nil {
+		err = f.steered.program.Removed(seat)
+	}
+	if err != nil {
+		log.Warn("a socket did not close as it should", "listener", f.config.Name, "acceptor", seat, "error", err)
+	}
+}
+
+// descriptors are the sockets by seat, as acceptors are told of them.
+func (f *front) descriptors() []int {
+	var fds []int
+	for _, seat := range f.group.Seats() {
+		for len(fds) <= seat {
+			fds = append(fds, -1)
+		}
+		fds[seat] = f.group.FD(seat)
+	}
+	return fds
+}
+
+// listen makes the sockets live that are not yet.
+func (f *front) listen() error {
+	if err := f.group.Listen(); err != nil {
+		return fmt.Errorf("listener %q: %w", f.config.Name, err)
+	}
+	return nil
+}
+
+// serving are the fronts that do not leave.
+func serving(fronts []*front) (all []*front) {
+	for _, f := range fronts {
+		if f.leaving == nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}

@@ -1,0 +1,101 @@
+package control
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/host"
+	"sluice/proxy"
+)
+
+// spareFDs are for the control plane, where it lives in the acceptors' process: a
+// service that is full of sessions must still answer /livez and /metrics, on as many
+// connections as the admin endpoint may have, over TCP and over its socket (64 each).
+const spareFDs = 32 + 2*64
+
+// settings makes those of a seat of n. They hold for its acceptor's life: an acceptor
+// that came later may have a smaller share of the pipes.
+func settings(a config.Acceptors, number, n int, nofile uint64) (s proxy.Settings, err error) {
+	// An eighth of the descriptors for pipes, two each: the rest is for sessions.
+	s.MaxPipes = max(int(nofile)/16/n, 4)
+	s.Batch = a.Batch() && scheduledAsMost()
+	if a.Mode == config.ModeGoroutine {
+		s.MaxFD = int(nofile) - n - min(spareFDs, int(nofile)/4)
+	}
+	if a.PinCPUs {
+		cpus, err := usableCPUs()
+		if err != nil {
+			return s, err
+		}
+		s.CPUs = []int{cpus[number%len(cpus)]} // with more acceptors than CPUs some share one
+	}
+	return s, nil
+}
+
+// newMailbox makes the sockets by which acceptors pass connections on to a seat. A
+// sequenced packet keeps a listener's number and its descriptor together.
+func newMailbox() (host.Mailbox, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return host.Mailbox{Receive: -1, Send: -1}, fmt.Errorf("socketpair: %w", err)
+	}
+	return host.Mailbox{Receive: fds[0], Send: fds[1]}, nil
+}
+
+func closeMailbox(m host.Mailbox) {
+	unix.Close(m.Receive)
+	unix.Close(m.Send)
+}
+
+// mailIsEmpty says that nothing passed on waits there.
+func mailIsEmpty(m host.Mailbox) bool {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(m.Receive, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != nil || n == 0
+}
+
+// raiseNoFile lifts the limit of open files to the hard one and returns it: every
+// session takes two.
+func raiseNoFile() (uint64, error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("getrlimit nofile: %w", err)
+	}
+	if l.Cur < l.Max {
+		l.Cur = l.Max
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+			return 0, fmt.Errorf("setrlimit nofile %d: %w", l.Max, err)
+		}
+	}
+	return l.Cur, nil
+}
+
+// usableCPUs are the CPUs that this process may run on, in ascending order.
+func usableCPUs() (cpus []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	for cpu := 0; len(cpus) < set.Count(); cpu++ {
+		if set.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
+}
+
+// scheduledAsMost says whether nobody has chosen another scheduling for this process,
+// as by chrt(1).
+func scheduledAsMost() bool {
+	attr, err := unix.SchedGetAttr(0, 0)
+	return err == nil && attr.Policy == unix.SCHED_NORMAL
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of heartbeats.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return ts.Nano()
+}

@@ -1,0 +1,239 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/listener/steering"
+	"sluice/metrics"
+)
+
+// watchdog finds acceptors that hang, and has a sibling accept from their sockets until
+// they turn again: nobody waits behind a hung one.
+//
+// Hung is who was given something, a connection in one of its queues or a Plan, and has
+// not ended a turn for hang_after since; or whose turn has lasted that long already when
+// it is given something. Who waits for nothing owes nothing: the watchdog sleeps then,
+// in an epoll of its own on all listening sockets and mailboxes. It is edge-triggered,
+// so each connection that arrives is told of once; often the acceptor has taken it
+// before the watchdog hears of it, and waits for the next.
+//
+//	   ┌──────────────── nobody is in doubt ◄───────────────┐
+//	   ▼                                                    │ turned, and owes nothing
+//	asleep ──something was given to i──► i is in doubt ─────┤ or parked, and owes nothing
+//	                     looks every hang_after / 4         │ not turned for hang_after
+//	                                                        ▼
+//	                               i hangs: steering skips it, a sibling serves its sockets, until it turns
+type watchdog struct {
+	log    *slog.Logger
+	board  *metrics.Board
+	rescue func(by, hung int, on bool)
+	epoll  int
+	bell   int // an eventfd that ends the sleep
+	ended  chan struct{}
+
+	mu        sync.Mutex // guards what follows
+	stopped   bool
+	hangAfter time.Duration
+	given     uint64 // generation of the newest Plan
+	seats     [metrics.MaxAcceptors]watched
+	rows      []*steering.Rows
+	fds       map[int]int // what is watched: seat by descriptor
+}
+
+func newWatchdog(log *slog.Logger, board *metrics.Board, rescue func(by, hung int, on bool)) (*watchdog, error) {
+	w := &watchdog{log: log, board: board, rescue: rescue, ended: make(chan struct{}), fds: map[int]int{}}
+	var err error
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("watchdog: epoll_create1: %w", err)
+	}
+	if w.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(w.epoll)
+		return nil, fmt.Errorf("watchdog: eventfd: %w", err)
+	}
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(w.bell)}); err != nil {
+		w.close()
+		return nil, fmt.Errorf("watchdog: epoll_ctl: %w", err)
+	}
+	return w, nil
+}
+
+// give says that every acceptor is about to be given the Plan of a generation.
+func (w *watchdog) give(generation uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := monotonic()
+	w.given = generation
+	for i := range w.seats {
+		if s := &w.seats[i]; s.exists {
+			s.give(now)
+		}
+	}
+	w.ring()
+}
+
+// watch is told of each state that has been put in force.
+func (w *watchdog) watch(s *state) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangAfter, w.rows = s.config.Acceptors.HangAfter, nil
+	fds := map[int]int{}
+	for _, f := range s.fronts {
+		w.rows = append(w.rows, f.steered.rows)
+		for _, seat := range f.group.Seats() {
+			fds[f.group.FD(seat)] = seat
+		}
+	}
+	var exist [metrics.MaxAcceptors]bool
+	for _, st := range s.seats {
+		i := &w.seats[st.number]
+		exist[st.number] = true
+		if !i.exists {
+			*i = watched{exists: true}
+		}
+		i.serves, i.mail = st.leaving == nil, st.mail
+		fds[st.mail.Receive] = st.number
+	}
+	for i := range w.seats {
+		if s := &w.seats[i]; s.exists && !exist[i] {
+			w.endRescue(s, i)
+			*s = watched{}
+		}
+	}
+	w.rewatch(fds)
+	for i := range w.seats { // its siblings' new sockets are not yet served by its rescuer
+		if s := &w.seats[i]; s.hung && s.rescued {
+			w.rescue(s.rescuer, i, true)
+		}
+	}
+	w.ring()
+}
+
+// unwatch ends watching descriptors that will be closed. A worker may hold the same
+// sockets, so they do not leave the epoll by being closed here: their shutdown would be
+// taken for a connection, and their number may be another's next.
+func (w *watchdog) unwatch(fds ...int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, fd := range fds {
+		if _, is := w.fds[fd]; is {
+			_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+			delete(w.fds, fd)
+		}
+	}
+}
+
+// rewatch watches other descriptors.
+func (w *watchdog) rewatch(fds map[int]int) {
+	for fd := range w.fds {
+		if _, still := fds[fd]; !still {
+			_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+		}
+	}
+	for fd, seat := range fds {
+		if was, is := w.fds[fd]; is && was == seat {
+			continue // nobody closes a watched one, see unwatch
+		}
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd), Pad: int32(seat)}
+		_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &event)
+	}
+	w.fds = fds
+}
+
+// run is the watchdog's life, until stop.
+func (w *watchdog) run() {
+	defer close(w.ended)
+	events := make([]unix.EpollEvent, 256)
+	var doubt bool
+	for {
+		wait := -1
+		if doubt {
+			wait = 0 // what has come since the last look is taken now; the nap below paces the looks
+		}
+		n, err := unix.EpollWait(w.epoll, events, wait)
+		if err != nil {
+			n = 0 // EINTR: the one that can be
+		}
+		var nap time.Duration
+		if doubt, nap = w.look(events[:n], monotonic()); nap < 0 {
+			return
+		}
+		if doubt {
+			time.Sleep(nap)
+		}
+	}
+}
+
+// look judges everybody who is in doubt. A nap below 0 says that it has been stopped.
+func (w *watchdog) look(events []unix.EpollEvent, now int64) (doubt bool, nap time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return false, -1
+	}
+	for _, e := range events {
+		if seat, is := w.fds[int(e.Fd)]; is && seat == int(e.Pad) {
+			s := &w.seats[seat]
+			s.give(now)
+			s.note(int(e.Fd))
+		}
+	}
+	for i := range w.seats {
+		if s := &w.seats[i]; s.exists && s.given != 0 {
+			w.judge(s, i, now)
+		}
+	}
+	// All verdicts first: a rescuer must not be one that hangs itself.
+	for i := range w.seats {
+		s := &w.seats[i]
+		if s.hung && !(s.rescued && w.fit(s.rescuer)) {
+			w.endRescue(s, i)
+			if s.rescuer = w.idlest(); s.rescuer >= 0 {
+				s.rescued = true
+				w.rescue(s.rescuer, i, true)
+			}
+		}
+		if s.hung && w.board.Acceptor(i).Parked.Load() != 0 {
+			w.poke(s)
+		}
+		doubt = doubt || s.exists && s.given != 0
+	}
+	return doubt, w.hangAfter / 4
+}
+
+// poke sends a hung acceptor that waits in epoll a message for no listener, which makes
+// it turn. All that it was given may be taken by its rescuer as it wakes: then epoll has
+// nothing to tell it, and as nothing new is sent to who hangs, it would for ever. The
+// rescuer reads its mailbox, too, so it may need more than one.
+func (w *watchdog) poke(s *watched) {
+	if mailIsEmpty(s.mail) {
+		_ = unix.Sendto(s.mail.Send, make([]byte, 8), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	}
+}
+
+func (w *watchdog) ring() {
+	one := [8]byte{1}
+	_, _ = unix.Write(w.bell, one[:])
+}
+
+// stop ends run, if it runs, and waits for it.
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	was := w.stopped
+	w.stopped = true
+	w.ring()
+	w.mu.Unlock()
+	if !was {
+		<-w.ended
+	}
+}
+
+// close gives back its descriptors.
+func (w *watchdog) close() {
+	unix.Close(w.bell)
+	unix.Close(w.epoll)
+}

@@ -1,0 +1,94 @@
+package metrics
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// Where everything lies on the board:
+//
+//	header │ Held │ Weights │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired
+//	          by target index                                  │
+//	         ┌─────────────────────────────────────────────────┘
+//	         ▼
+//	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
+//
+// A stripe belongs to a seat; the last one sums up the seats that have left. Cells
+// lie within one page: 5 listeners, 64 pools or 12 targets in each, and a bit of
+// room behind them. AcceptorCells lie in the room before the first 5 listeners.
+//
+// Invariant: a place is worked out from the kind, the index and the stripe, all
+// three checked against the constants below, and never from what is read on the
+// board. So whatever a worker writes, the owner stays within the mapping.
+const (
+	MaxAcceptors = 64
+	MaxListeners = 4096
+	MaxPools     = 4096
+	MaxTargets   = 65536
+
+	stripes = MaxAcceptors + 1
+	retired = MaxAcceptors // the stripe of the seats that have left
+
+	// A stripe starts on a page, so that a worker touches only its own: 64 KiB is
+	// the largest page of any Linux that Go runs on.
+	pageAlign = 64 << 10
+
+	headerSize = unsafe.Sizeof(header{})
+	heldAt     = (headerSize + pageAlign - 1) &^ (pageAlign - 1)
+	weightsAt  = heldAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	stripesAt  = (weightsAt + MaxTargets*unsafe.Sizeof(Gauge{}) + pageAlign - 1) &^ (pageAlign - 1)
+
+	acceptorSize = unsafe.Sizeof(AcceptorCells{})
+	listenerSize = unsafe.Sizeof(ListenerCells{})
+	poolSize     = unsafe.Sizeof(PoolCells{})
+	targetSize   = unsafe.Sizeof(TargetCells{})
+
+	pageUnit         = 4096 // the smallest page there is
+	listenersPerPage = (pageUnit - acceptorSize) / listenerSize
+	poolsPerPage     = pageUnit / poolSize
+	targetsPerPage   = pageUnit / targetSize
+
+	acceptorAt  = 0 // from the stripe's start, as are the three below
+	listenersAt = acceptorSize
+	poolsAt     = (MaxListeners + listenersPerPage - 1) / listenersPerPage * pageUnit
+	targetsAt   = poolsAt + (MaxPools+poolsPerPage-1)/poolsPerPage*pageUnit
+	targetsEnd  = targetsAt + (MaxTargets+targetsPerPage-1)/targetsPerPage*pageUnit
+	// (820 + 64 + 5,462) pages = 24.8 MiB
+	stripeSize = (targetsEnd + pageAlign - 1) &^ (pageAlign - 1)
+
+	// 1.6 GiB of addresses. Memory is spent on the pages that were touched only.
+	boardSize = stripesAt + stripes*stripeSize
+)
+
+// table is where a stripe keeps its cells of one kind.
+type table struct {
+	name    string
+	at      uintptr // of the first, from the stripe's start
+	size    uintptr // of one thing's cells
+	perPage uintptr
+	places  uint32
+}
+
+var (
+	acceptorTable = table{"acceptor", acceptorAt, acceptorSize, 1, 1}
+	listenerTable = table{"listener", listenersAt, listenerSize, listenersPerPage, MaxListeners}
+	poolTable     = table{"pool", poolsAt, poolSize, poolsPerPage, MaxPools}
+	targetTable   = table{"target", targetsAt, targetSize, targetsPerPage, MaxTargets}
+)
+
+// place returns the offset of cells on the board. A stripe or an index that is
+// out of range is a fault of the caller, and panics.
+func (t table) place(stripe int, index uint32) uintptr {
+	if stripe < 0 || stripe >= stripes || index >= t.places {
+		panic(fmt.Sprintf("metrics: no cells of %s %d in stripe %d of the board", t.name, index, stripe))
+	}
+	page, slot := uintptr(index)/t.perPage, uintptr(index)%t.perPage
+	return stripesAt + uintptr(stripe)*stripeSize + t.at + page*pageUnit + slot*t.size
+}
+
+func cellsAt[T any](b *Board, at uintptr) *T { return (*T)(unsafe.Pointer(&b.mem[at])) }
+
+// words are a part of the board as 8-byte words, which others may write.
+func (b *Board) words(at, size uintptr) []uint64 {
+	return unsafe.Slice(cellsAt[uint64](b, at), size/8)
+}

@@ -1,0 +1,65 @@
+package metrics
+
+// An ID begins (Open...), and its index may have been another thing's before. A
+// seat leaves (Retire), and its number may become another acceptor's. Both times
+// what the next one finds is zero.
+
+// OpenListener begins an ID: its cells are zero in every stripe from then on. No
+// acceptor may still hold what had the index before. It costs nothing the first
+// time an index is used, about a system call for each seat in use otherwise.
+func (b *Board) OpenListener(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.openLocked(listenerTable, id.Index(), &b.used.listeners)
+	for len(b.listeners) <= int(id.Index()) {
+		b.listeners = append(b.listeners, NewID(uint32(len(b.listeners)), 0))
+	}
+	b.listeners[id.Index()] = id
+}
+
+// OpenPool is OpenListener for a pool.
+func (b *Board) OpenPool(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.openLocked(poolTable, id.Index(), &b.used.pools)
+}
+
+// OpenTarget is OpenListener for a target. Its Held and its Weight are zero, too.
+func (b *Board) OpenTarget(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.openLocked(targetTable, id.Index(), &b.used.targets)
+	b.Held()[id.Index()].Store(0)
+	b.Weights()[id.Index()].Store(0)
+}
+
+func (b *Board) openLocked(t table, index uint32, used *uint32) {
+	t.place(0, index) // panics before anything is changed
+	if index < *used {
+		b.clear(t, index)
+	}
+	*used = max(*used, index+1)
+}
+
+// Retire ends a seat that has left for good: nothing of it may run any more. Its
+// counters go over to the retired stripe, so that no total falls, and its memory
+// goes back to the kernel. What it still held is given back first (GiveBack).
+func (b *Board) Retire(seat int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.giveBackLocked(seat) // so that all gauges are zero, and what is left are counters
+	v := b.view(seat)
+	b.foldLocked(v, listenerTable, b.used.listeners)
+	b.foldLocked(v, poolTable, b.used.pools)
+	b.foldLocked(v, targetTable, b.used.targets)
+	b.drop(seat)
+	b.lives[seat]++
+}
+
+func (b *Board) foldLocked(v *view, t table, used uint32) {
+	for i := range used {
+		if v.touched(t, i) {
+			b.fold(t, i, b.words(t.place(v.stripe, i), t.size))
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package metrics
+
+import (
+	"maps"
+	"time"
+)
+
+// TakeSnapshot reads the board's figures on what is in t, at now. Its cost is that
+// of the things in t times the seats in use, and cells that nobody touched are not
+// read. While it reads, no seat is retired and no ID begins: totals are whole.
+func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
+	s := Snapshot{
+		Time: now, Service: t.Service, Netns: t.Netns,
+		Listeners: make([]ListenerStats, len(t.Listeners)),
+		Pools:     make([]PoolStats, len(t.Pools)),
+		Acceptors: make([]AcceptorStats, len(t.Acceptors)),
+		Workers:   append([]Worker{}, t.Workers...), // never null in JSON
+	}
+	s.Config.Reload.Results = map[string]uint64{}
+	for _, word := range reloadResults {
+		s.Config.Reload.Results[word] = 0
+	}
+	maps.Copy(s.Config.Reload.Results, t.Config.Reload.Results)
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors}
+	for i := range r.stripes {
+		r.stripes[i] = b.view(i)
+	}
+	for i, l := range t.Listeners {
+		s.Listeners[i] = r.listener(l)
+	}
+	for i, p := range t.Pools {
+		s.Pools[i] = r.pool(p)
+	}
+	for i, a := range t.Acceptors {
+		s.Acceptors[i] = AcceptorStats{Acceptor: a}
+		if c := cellsOf[AcceptorCells](r.stripes[a.Number], acceptorTable, 0); c != nil {
+			s.Acceptors[i].read(c)
+		}
+	}
+	return s
+}
+
+// reader reads one snapshot.
+type reader struct {
+	stripes   [stripes]*view
+	start     *sample // of the window
+	now       time.Time
+	lives     *[MaxAcceptors]uint64
+	acceptors []Acceptor
+
+	// Sums over the stripes, one thing's at a time.
+	listenerSum ListenerCells
+	poolSum     PoolCells
+	targetSum   TargetCells
+}
+
+// sumOf adds up what all stripes hold on an index.
+func sumOf[T any](r *reader, total *T, t table, index uint32) {
+	*total = *new(T)
+	for _, v := range r.stripes {
+		if c := cellsOf[T](v, t, index); c != nil {
+			sum(total, c)
+		}
+	}
+}
+
+func (r *reader) listener(l Listener) ListenerStats {
+	c := &r.listenerSum
+	sumOf(r, c, listenerTable, l.ID.Index())
+	for _, id := range l.Earlier {
+		var earlier ListenerCells
+		sumOf(r, &earlier, listenerTable, id.Index())
+		sum(c, &earlier)
+	}
+	st := ListenerStats{
+		Listener:   l,
+		HalfClosed: c.HalfClosed.Load(),
+		Waiting:    c.Waiting.Load(),
+		Waited:     newCounts(waitEndNames[:], c.Waited[:]),
+		Rejected:   newCounts(rejectNames[:], c.Rejected[:]),
+		Closed:     newCounts(reasonNames[:], c.Closed[:]),
+		Received:   newCounts(pathNames[:], c.Received[:]),
+		Sent:       newCounts(pathNames[:], c.Sent[:]),
+		Duration:   newHistogram(DurationBuckets[:], c.Duration.Buckets[:], &c.Duration.Nanos),
+		Acceptors:  make([]ListenerSocket, len(r.acceptors)),
+	}
+	st.Queues = nil // now with the acceptors
+	for i, a := range r.acceptors {
+		st.Acceptors[i] = r.socket(l, a)
+	}
+	st.Balance = r.balance(&st)
+	return st
+}
+
+func (r *reader) socket(l Listener, a Acceptor) ListenerSocket {
+	c := new(ListenerCells)
+	for i := -1; i < len(l.Earlier); i++ {
+		id := l.ID
+		if i >= 0 {
+			id = l.Earlier[i]
+		}
+		if part := cellsOf[ListenerCells](r.stripes[a.Number], listenerTable, id.Index()); part != nil {
+			sum(c, part)
+		}
+	}
+	s := ListenerSocket{
+		Acceptor:     a,
+		Accepted:     c.Accepted.Load(),
+		Active:       c.Active.Load(),
+		AcceptErrors: newCounts(acceptErrorNames[:], c.AcceptErrors[:]),
+		HandedOff:    c.HandedOff.Load(),
+		Taken:        c.Taken.Load(),
+		Rescued:      c.Rescued.Load(),
+		Wait:         newHistogram(LatencyBuckets[:], c.Wait.Buckets[:], &c.Wait.Nanos),
+	}
+	if q, ok := l.Queues[a.Number]; ok {
+		s.Queue = &q
+	}
+	return s
+}
+
+func (r *reader) balance(l *ListenerStats) ListenerBalance {
+	accepts := make([]float64, len(l.Acceptors))
+	held := make([]float64, len(l.Acceptors))
+	var seconds float64
+	if r.start != nil {
+		seconds = r.now.Sub(r.start.at).Seconds()
+	}
+	for i, a := range l.Acceptors {
+		// What cannot be, a worker that writes at random may show: it counts as none.
+		if r.start != nil {
+			before := r.start.before(l.ID, a.Number, r.lives[a.Number])
+			for _, id := range l.Earlier {
+				before += r.start.before(id, a.Number, r.lives[a.Number])
+			}
+			accepts[i] = float64(max(a.Accepted, before) - before)
+		}
+		held[i] = float64(max(a.Active, 0))
+	}
+	return ListenerBalance{WindowSeconds: seconds, Accepts: BalanceOf(accepts), Held: BalanceOf(held)}
+}
+
+func (r *reader) pool(p Pool) PoolStats {
+	c := &r.poolSum
+	sumOf(r, c, poolTable, p.ID.Index())
+	st := PoolStats{
+		ID: p.ID, Name: p.Name, Pick: p.Pick,
+		Retries:   c.Retries.Load(),
+		NoBackend: c.NoBackend.Load(),
+		Backends:  make([]BackendStats, len(p.Backends)),
+	}
+	for i, be := range p.Backends {
+		targets := make([]TargetStats, len(be.Targets))
+		for j, t := range be.Targets {
+			targets[j] = r.target(t)
+		}
+		st.Backends[i] = BackendStats{Name: be.Name, Weight: be.Weight, Backup: be.Backup, Targets: targets}
+	}
+	return st
+}
+
+func (r *reader) target(t Target) TargetStats {
+	c := &r.targetSum
+	sumOf(r, c, targetTable, t.ID.Index())
+	return TargetStats{
+		Target:        t,
+		Active:        c.Active.Load(),
+		Attempts:      c.Attempts.Load(),
+		ConnectErrors: newCounts(connectErrorNames[:], c.Errors[:]),
+		Sessions:      c.Sessions.Load(),
+		Received:      c.Received.Load(),
+		Sent:          c.Sent.Load(),
+		Connect:       newHistogram(LatencyBuckets[:], c.Connect.Buckets[:], &c.Connect.Nanos),
+	}
+}
+
+func (a *AcceptorStats) read(c *AcceptorCells) {
+	a.Hung = c.Hung.Load() != 0
+	a.Hangs = c.Hangs.Load()
+	a.Parked = c.Parked.Load() != 0
+	a.Generation = c.Generation.Load()
+	a.Sessions = c.Sessions.Load()
+	a.Accepting = c.Accepting.Load() != 0
+	a.Turns = c.Turns.Load()
+	a.PipesOpen = c.PipesOpen.Load()
+	a.PipesInUse = c.PipesInUse.Load()
+	a.PipeFallbacks = c.PipeFallbacks.Load()
+	a.SpillBytes = c.SpillBytes.Load()
+	a.Backoffs = c.Backoffs.Load()
+	a.Batched = c.Batched.Load() != 0
+	a.ThreadID = c.ThreadID.Load()
+	a.PID = c.PID.Load()
+	if cpu := c.CPU.Load() - 1; cpu >= 0 {
+		a.CPU = &cpu
+	}
+}

@@ -1,0 +1,85 @@
+package proxy
+
+import "sluice/metrics"
+
+// opening is what a session needs only until both of its ends are connected. It is
+// lent like a pipe, and given back when relaying begins or the session ends: an idle
+// session does not carry it.
+type opening struct {
+	target    metrics.ID           // that it dials; valid if picked
+	tried     [maxTries]metrics.ID // targets that failed it since it was last parked
+	tries     uint8                // how many of them
+	lastError metrics.ConnectError // of the last one
+	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
+	awaiting  bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
+	dialed    int64                // clock at the last connect
+	until     uint32               // tick at which dialing or waiting ends
+	next      int32                // free list
+}
+
+// maxTries is one more than the most retries that may be configured.
+const maxTries = 11
+
+// openings are an acceptor's opening records.
+type openings struct {
+	all  []opening
+	free int32 // head of the free list; -1 = none
+}
+
+func newOpenings() openings { return openings{free: -1} }
+
+// lend returns a cleared record as its index plus one.
+func (o *openings) lend() int32 {
+	i := o.free
+	if i < 0 {
+		i = int32(len(o.all))
+		o.all = append(o.all, opening{})
+	} else {
+		o.free = o.all[i].next
+	}
+	o.all[i] = opening{}
+	return i + 1
+}
+
+// of is the record that a session in its opening holds. A later lend may move it.
+func (o *openings) of(s *session) *opening { return &o.all[s.opening-1] }
+
+// giveBack takes the session's record, if it has one. After a burst the memory stays for
+// the next: about 130 bytes for each session that ever was opening at the same time.
+func (o *openings) giveBack(s *session) {
+	if s.opening == 0 {
+		return
+	}
+	o.all[s.opening-1].next = o.free
+	o.free = s.opening - 1
+	s.opening = 0
+}
+
+// outcome is what a step of the opening leads to: the state in which the session goes
+// on, or that it is over and how it ends.
+type outcome struct {
+	state state // dialing, waiting or relaying; free = it is over
+	end   ending
+}
+
+func over(e ending) outcome { return outcome{end: e} }
+
+// carryOn is the one place where a step of the opening takes effect.
+//
+//	dialing, waiting   its deadline holds from now on
+//	relaying           the record goes back, and bytes move
+//	free               the session ends
+func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
+	switch o.state {
+	case stateFree:
+		a.end(slot, s, o.end)
+	case stateRelaying:
+		a.stopAwaiting(s, metrics.WaitConnected)
+		a.openings.giveBack(s)
+		s.moved = a.tick
+		a.setState(slot, s, stateRelaying)
+		a.relay(slot, s)
+	default:
+		a.setState(slot, s, o.state)
+	}
+}

@@ -1,0 +1,187 @@
+package pool
+
+import (
+	"math"
+	"net/netip"
+
+	"sluice/metrics"
+)
+
+// roundRobin is nginx's smooth weighted round robin (2012, commit 52327e0627): each
+// target gains its weight, the richest is picked and pays the sum. Weights 5, 1, 1
+// give a a b a c a a and not a a a a a b c.
+//
+// What a target has is its turn: it lies between minus and plus the sum of the weights, and
+// all of a tier have 0 together. When the sum becomes another, the turns are settled: they
+// keep their share of it. Else a target that has just paid for a thousand others would, when
+// these leave, wait as long as if they were still there.
+type roundRobin struct {
+	pool    *Prepared
+	weights []metrics.Gauge
+	seed    int      // below 64, which is how many seats there are
+	turns   []turn   // by position
+	totals  [2]int64 // by tier: the sum of the weights as the turns were settled last
+}
+
+// turn is 16 bytes, four to a cache line: the scan is what a pick costs.
+type turn struct {
+	has    int64
+	weight int32 // as it was seen last; 0 = it takes no part
+	cell   uint32
+}
+
+func newRoundRobin(p *Prepared, seed int, weights []metrics.Gauge) *roundRobin {
+	r := &roundRobin{pool: p, weights: weights, seed: seed % 64, turns: make([]turn, len(p.cells))}
+	for i, cell := range p.cells {
+		r.turns[i].cell = cell
+	}
+	for number := range r.pool.tiers {
+		r.begin(number)
+	}
+	return r
+}
+
+func (r *roundRobin) tier(number int) []turn {
+	t := r.pool.tiers[number]
+	return r.turns[t.first:t.last]
+}
+
+// begin starts a tier, as many picks later as the seed says.
+func (r *roundRobin) begin(tier int) {
+	turns := r.tier(tier)
+	for i := range turns {
+		turns[i].has, turns[i].weight = 0, int32(r.weights[turns[i].cell].Load())
+	}
+	r.settle(tier)
+	for range r.seed {
+		r.pay(tier, nil)
+	}
+}
+
+func (r *roundRobin) pick(tier int, skip []int32, _ netip.Addr) int32 {
+	at, changed := r.pay(tier, skip)
+	if changed && r.totals[tier] == 0 { // nobody could be picked before, so nobody had a turn
+		r.begin(tier)
+		at, changed = r.pay(tier, skip)
+	}
+	if changed {
+		r.settle(tier)
+	}
+	return at
+}
+
+// pay picks one and lets it pay. Those to skip gain nothing and cost nothing: a target that
+// fails gets no turn more for it. changed says that weights are no longer as settled.
+func (r *roundRobin) pay(tier int, skip []int32) (at int32, changed bool) {
+	s := scan{richest: -1, has: math.MinInt64}
+	from := r.pool.tiers[tier].first
+	for _, tried := range skip {
+		r.scan(&s, from, tried)
+		from = tried + 1
+	}
+	r.scan(&s, from, r.pool.tiers[tier].last)
+	if s.richest >= 0 {
+		r.turns[s.richest].has -= s.sum
+	}
+	return s.richest, s.changed
+}
+
+// scan is what pay knows of the turns that it has come over.
+type scan struct {
+	richest int32
+	changed bool
+	has     int64 // of the richest
+	sum     int64 // of weights
+}
+
+func (r *roundRobin) scan(s *scan, from, to int32) {
+	if from >= to {
+		return
+	}
+	weights, turns := r.weights, r.turns[from:to]
+	richest, most, sum, changed := -1, s.has, s.sum, s.changed
+	for i := range turns {
+		t := &turns[i]
+		w := int32(weights[t.cell].Load())
+		if w != t.weight {
+			t.weight, changed = w, true
+		}
+		if w == 0 {
+			continue
+		}
+		sum += int64(w)
+		t.has += int64(w)
+		if t.has > most {
+			richest, most = i, t.has
+		}
+	}
+	s.has, s.sum, s.changed = most, sum, changed
+	if richest >= 0 {
+		s.richest = from + int32(richest)
+	}
+}
+
+// settle is called when weights have changed or targets came or left. Whoever takes no part
+// loses its turn and comes back as new; the others have 0 together again, or less than one
+// each more.
+func (r *roundRobin) settle(tier int) {
+	turns := r.tier(tier)
+	was, total, parts := r.totals[tier], int64(0), int64(0)
+	for i := range turns {
+		if t := &turns[i]; t.weight == 0 {
+			t.has = 0
+		} else {
+			total += int64(t.weight)
+			parts++
+		}
+	}
+	r.totals[tier] = total
+	if total == 0 {
+		return
+	}
+	sum := int64(0)
+	for i := range turns {
+		if was > 0 && was != total { // at most 2^24 each: the product fits
+			turns[i].has = turns[i].has * total / was
+		}
+		sum += turns[i].has
+	}
+	each := sum / parts
+	if sum < 0 {
+		each = -((-sum + parts - 1) / parts)
+	}
+	for i := range turns {
+		if turns[i].weight != 0 {
+			turns[i].has -= each
+		}
+	}
+}
+
+// adopt leaves a tier as it is if nothing of it had a turn before.
+func (r *roundRobin) adopt(old policy) {
+	before := old.(*roundRobin)
+	var kept [2]int
+	r.pool.both(before.pool, func(tier int, _, _ int32) {
+		if before.totals[tier] > 0 {
+			kept[tier]++
+		}
+	})
+	for number, n := range kept {
+		if n > 0 {
+			r.totals[number] = before.totals[number]
+			for i := range r.tier(number) {
+				r.tier(number)[i].has = 0
+			}
+		}
+	}
+	r.pool.both(before.pool, func(tier int, here, there int32) {
+		if kept[tier] > 0 {
+			r.turns[here].has, r.turns[here].weight = before.turns[there].has, before.turns[there].weight
+		}
+	})
+	for number, n := range kept {
+		if n > 0 && (n < len(r.tier(number)) || n < len(before.tier(number))) {
+			r.settle(number)
+		}
+	}
+}
