@@ -84,7 +84,8 @@ type holdings struct {
 	slab     slab
 	openings openings
 	wheel    *wheel
-	runs     runList
+	runs     runList // sessions with something to do
+	streams  runList // of these, those that stream: they come last
 	sweep    sweep
 	pipes    pipes
 	spills   spills
@@ -103,7 +104,8 @@ func New(o Options) (*Acceptor, error) {
 	a := &Acceptor{Options: o, cells: o.Board.Acceptor(o.Seat), sys: sys.Linux(), bound: &Bound{own: Sockets{Mail: -1}}}
 	a.events = make([]syscall.EpollEvent, maxEvents)
 	a.serving = []served{{seat: o.Seat}}
-	a.slab, a.openings, a.runs, a.buffer = newSlab(), newOpenings(), newRunList(), make([]byte, bufferSize)
+	a.slab, a.openings, a.buffer = newSlab(), newOpenings(), make([]byte, bufferSize)
+	a.runs, a.streams = newRunList(), newRunList()
 	a.random = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(o.Seat)))
 	a.failing = map[metrics.ID]struct{}{}
 	a.ended = make(chan struct{})

@@ -29,6 +29,10 @@ const (
 	// one connection in use it was 1.0 event, with 32 above 3, and that under either
 	// scheduling, so it does not swing.
 	busyEvents = 2
+	// streamTime is what streams have of a turn, all together: one or two of them move
+	// their turnBytes, and epoll is asked again. So what an interactive client waits, and
+	// a new one, does not grow with the number of streams.
+	streamTime = 500 * time.Microsecond
 )
 
 // What an epoll event belongs to stands in its data: Fd holds slot*2+side and Pad
@@ -138,8 +142,8 @@ func (a *Acceptor) schedule() {
 	}
 }
 
-// turn is one round of the loop, in the order that matters: first what running
-// sessions have to do, then new ones, so that accepting never outruns serving.
+// turn is one round of the loop, in the order that matters: first sessions that ask for
+// a little, then new ones, so that accepting never outruns serving, and streams last.
 func (a *Acceptor) turn() {
 	n := a.await()
 	a.found, a.turned = a.found+n, a.turned+1
@@ -151,16 +155,41 @@ func (a *Acceptor) turn() {
 	if a.tick != a.wheel.now {
 		a.wheel.advance(a.tick, a.expired)
 	}
-	// Sessions that ask for more while they run wait for the next turn.
+	// Sessions that ask for more while they run wait for the next turn, on either list.
+	streams := a.streams.n
 	for n := a.runs.n; n > 0; n-- {
 		a.step(a.runs.pop(&a.slab))
 	}
 	a.runPosted()
 	a.acceptReady()
+	a.runStreams(streams)
 	a.sweepSome()
 	a.beat(n < len(a.events))
 	a.cells.Turns.Add(1)
 	a.cells.Heartbeat.Store(a.clockNow())
+}
+
+// runStreams gives the first n streams their turns, as far as the time goes.
+func (a *Acceptor) runStreams(n int) {
+	if n == 0 {
+		return
+	}
+	begun := a.clockNow()
+	for ; n > 0; n-- {
+		a.step(a.streams.pop(&a.slab))
+		if a.clockNow()-begun > int64(streamTime) {
+			return
+		}
+	}
+}
+
+// enqueue puts a session on the list of its kind.
+func (a *Acceptor) enqueue(slot int32, s *session) {
+	if s.half[toBackend].streaming || s.half[toClient].streaming {
+		a.streams.push(&a.slab, slot)
+	} else {
+		a.runs.push(&a.slab, slot)
+	}
 }
 
 // settle has beat look at the listener's row until no pick is in flight there.
@@ -218,7 +247,7 @@ func truth(b bool) int64 {
 // the scheduler's sight, and only then blocks: until an event, or until something falls
 // due. A loop that blocks is parked, and owes nobody a turn.
 func (a *Acceptor) await() int {
-	if a.runs.n > 0 || a.hasPosted.Load() || a.sweep.active() {
+	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() {
 		return a.received(a.sys.Poll(a.epoll, a.events, 0))
 	}
 	ms := a.untilDue()
@@ -292,7 +321,7 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 			return // closed earlier in this batch, and perhaps a new session in its slot
 		}
 		s.ready[sd] |= readinessOf(ev.Events)
-		a.runs.push(&a.slab, slot)
+		a.enqueue(slot, s)
 	}
 }
 

@@ -10,8 +10,8 @@ const (
 	// turnBytes bounds what one half moves in a turn, so that a stream cannot starve
 	// the rest: about 0.2 ms of work.
 	turnBytes = 1 << 20
-	// A half that read streamSize or more streamReads times in a row goes over to
-	// splice(2); spliced fills below trickleSize, trickleReads in a row, bring it back.
+	// A half that read streamSize or more streamReads times in a row streams, and goes over
+	// to splice(2); fills below trickleSize, trickleReads in a row, bring it back.
 	// (HAProxy's heuristic, doc "splice-auto"; the sizes are measured here by
 	// BenchmarkRelay.)
 	streamSize   = 32 << 10
@@ -53,7 +53,7 @@ func (a *Acceptor) relay(slot int32, s *session) {
 		a.end(slot, s, finished(s))
 	default:
 		if v == unfinished {
-			a.runs.push(&a.slab, slot)
+			a.enqueue(slot, s)
 		}
 		if s.halfClosed() && !s.halfCounted {
 			s.halfCounted = true
@@ -154,7 +154,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 	h, src := &s.half[d], side(d)
 	ref := a.pipes.borrow(a.now)
 	if ref == 0 {
-		h.splicing, h.streak = false, 0
+		h.splicing, h.streaming, h.streak = false, false, 0
 		return a.copy(s, d)
 	}
 	p := a.pipes.at(ref)
@@ -295,25 +295,24 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	}
 }
 
-// adapt chooses how the half goes on after it has read n bytes at once.
+// adapt says whether the half streams, after it has read n bytes at once, and chooses
+// how it goes on.
 func (a *Acceptor) adapt(s *session, h *half, n int) {
-	switch a.listenerOf(s).Relay {
-	case RelayCopy:
-		h.splicing = false
-		return
-	case RelaySplice:
-		h.splicing = true
-		return
-	}
 	forOther, enough := n >= streamSize, uint8(streamReads)
-	if h.splicing {
+	if h.streaming {
 		forOther, enough = n < trickleSize, trickleReads
 	}
 	if !forOther {
 		h.streak = 0
-		return
+	} else if h.streak++; h.streak >= enough {
+		h.streaming, h.streak = !h.streaming, 0
 	}
-	if h.streak++; h.streak >= enough {
-		h.splicing, h.streak = !h.splicing, 0
+	switch a.listenerOf(s).Relay {
+	case RelayCopy:
+		h.splicing = false
+	case RelaySplice:
+		h.splicing = true
+	default:
+		h.splicing = h.streaming
 	}
 }

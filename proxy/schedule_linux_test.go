@@ -77,3 +77,69 @@ func TestStreamingLoopIsBatched(t *testing.T) {
 	}
 	w.settled()
 }
+
+// Streams share a bounded part of each turn and take turns in it, and who asks for little
+// comes before them.
+func TestStreamsComeLast(t *testing.T) {
+	const streams = 8
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelayCopy })
+	var all []*fakeFD
+	var order []int
+	for i := range int32(streams + 1) {
+		w.queue = 1
+		for range 3 {
+			w.turn()
+		}
+		s := w.a.slab.at(i)
+		w.turn(w.on(s.fd[client], epollOut), w.on(s.fd[backend], epollOut))
+		all = append(all, w.at(int(s.fd[client])))
+		s.half[toBackend].streaming = i < streams
+		w.a.runs.push(&w.a.slab, i)
+	}
+	w.turn()
+	read := w.a.sys.Read
+	w.a.sys.Read = func(fd int, p []byte) (int, syscall.Errno) {
+		for i, f := range all {
+			if f == w.fds[fd] {
+				order = append(order, i)
+				f.in = make([]byte, 10)
+				if i < streams {
+					f.in = make([]byte, len(p))                 // without end
+					w.a.start = w.a.start.Add(-streamTime / 20) // a read takes its time
+				}
+			}
+		}
+		return read(fd, p)
+	}
+	served := map[int]int{}
+	for range streams {
+		order = nil
+		for i := range int32(streams + 1) {
+			w.events = append(w.events, w.on(w.a.slab.at(i).fd[client], epollIn))
+		}
+		w.once()
+		if len(order) == 0 || order[0] != streams {
+			t.Fatalf("served in the order %v: %d asks for little", order, streams)
+		}
+		in := map[int]bool{}
+		for _, i := range order {
+			in[i] = true
+		}
+		if len(in) > 4 { // one takes longer than its share of the time
+			t.Errorf("%d sessions in a turn", len(in))
+		}
+		for i := range in {
+			served[i]++
+		}
+	}
+	for i := range streams {
+		if served[i] == 0 {
+			t.Errorf("stream %d had no turn in %d", i, streams)
+		}
+	}
+	for _, f := range all {
+		f.in, f.err = nil, syscall.ECONNRESET
+	}
+	w.a.sys.Read = read
+	w.settled()
+}

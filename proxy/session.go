@@ -68,13 +68,14 @@ const (
 // Invariant: held bytes lie in the pipe if pipe is set, else in the spill; with
 // nothing held neither is set. So an idle half owns nothing.
 type half struct {
-	held     int32 // read and not yet delivered
-	pipe     int32 // index in the acceptor's pipes plus one
-	spill    int32 // index in the acceptor's spills plus one
-	state    halfState
-	splicing bool
-	streak   uint8 // reads in a row that speak for the other way of moving
-	heard    bool  // a byte or the EOF came from the source
+	held      int32 // read and not yet delivered
+	pipe      int32 // index in the acceptor's pipes plus one
+	spill     int32 // index in the acceptor's spills plus one
+	state     halfState
+	streaming bool  // it moves much: its session comes after those that ask for little
+	splicing  bool  // it is moved by splice(2)
+	streak    uint8 // reads in a row that speak against streaming as it is
+	heard     bool  // a byte or the EOF came from the source
 }
 
 type halfState uint8

@@ -260,7 +260,7 @@ func (f *fakeFD) write(p []byte) (int, syscall.Errno) {
 // turn lets the loop see events on descriptors and runs it until nothing is queued.
 func (w *world) turn(events ...syscall.EpollEvent) {
 	w.events = events
-	for w.once(); w.a.runs.n > 0; w.once() {
+	for w.once(); w.a.runs.n+w.a.streams.n > 0; w.once() {
 	}
 }
 
@@ -352,7 +352,7 @@ func (w *world) settled() {
 		held += w.a.Board.Held()[i].Load() + w.a.Board.Target(0, metrics.NewID(uint32(i), 1)).Active.Load()
 	}
 	got := fmt.Sprint(a.Sessions.Load(), a.PipesOpen.Load(), a.PipesInUse.Load(), a.SpillBytes.Load(), l.Active.Load(), l.HalfClosed.Load(), l.Waiting.Load(),
-		held, w.a.slab.used, w.a.wheel.armed, w.a.runs.n)
+		held, w.a.slab.used, w.a.wheel.armed, w.a.runs.n+w.a.streams.n)
 	if got != "0 0 0 0 0 0 0 0 0 0 0" {
 		w.t.Errorf("left: sessions, pipes open, in use, spilled, active, half-closed, waiting, on backends, slots, timers, queued: %s", got)
 	}
