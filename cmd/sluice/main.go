@@ -52,6 +52,9 @@ func commands() []command {
 }
 
 func main() {
+	if len(os.Args) > 1 && (os.Args[1] == "run" || os.Args[1] == "demo") {
+		slacken()
+	}
 	// A broken connection is an errno here, never a signal.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
