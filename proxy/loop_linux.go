@@ -23,12 +23,6 @@ const (
 	// hardware timer and takes it back each time, and in a virtual machine each of these
 	// leaves the machine: with 2 ms 1.05 of nginx's CPU per kept request, with 10 ms 0.89.
 	pollMillis = 10
-	// yieldEvery is below the 10 ms after which the Go scheduler preempts.
-	yieldEvery = 9 * time.Millisecond
-	// busyEvents a turn, on average, show a busy loop; a splice counts as one more. With
-	// one connection in use it was 1.0 event, with 32 above 3, and that under either
-	// scheduling, so it does not swing.
-	busyEvents = 2
 	// streamTime is what streams have of a turn, all together: one or two of them move
 	// their turnBytes, and epoll is asked again. So what an interactive client waits, and
 	// a new one, does not grow with the number of streams.
@@ -96,50 +90,6 @@ func (a *Acceptor) Run() {
 	a.open(false)
 	a.closeLoop()
 	a.cells.ThreadID.Store(0)
-}
-
-// pin keeps the loop's thread on its CPUs. Where the machine refuses, the metric says
-// "any".
-func (a *Acceptor) pin() {
-	var set unix.CPUSet
-	for _, cpu := range a.CPUs {
-		set.Set(cpu)
-	}
-	if len(a.CPUs) > 0 && unix.SchedSetaffinity(0, &set) == nil {
-		a.cells.CPU.Store(int64(a.CPUs[0]) + 1)
-	}
-}
-
-// yield lets the schedulers see a busy loop now and then, between two turns.
-//
-// Go's would else stop it, by a signal in the middle of a turn, once it has not been
-// seen for 10 ms. A pinned loop takes that signal: to yield would cost it the same two
-// switches.
-func (a *Acceptor) yield() {
-	if a.idle || a.now-a.yielded < int64(yieldEvery) {
-		return
-	}
-	a.yielded = a.now
-	if len(a.CPUs) == 0 {
-		runtime.Gosched()
-	}
-	a.schedule()
-}
-
-// schedule has the kernel schedule a busy loop in batches (SCHED_BATCH, sched(7)): then
-// to wake it does not interrupt whoever runs on its CPU. That is often a client or a
-// backend on the same machine that is about to send more, and the loop finds all of it
-// at once. Not so a loop with one connection in use: it would be answered later.
-//
-// It is said anew each time, as the goroutine may be in another thread by now. That of
-// a pinned loop stays.
-func (a *Acceptor) schedule() {
-	busy := a.found >= busyEvents*a.turned
-	a.found, a.turned = 0, 0
-	said := len(a.CPUs) > 0 && a.cells.Batched.Load() == truth(busy)
-	if a.Batch && !said && a.sys.Schedule(busy) == 0 {
-		a.cells.Batched.Store(truth(busy))
-	}
 }
 
 // turn is one round of the loop, in the order that matters: first sessions that ask for
