@@ -51,11 +51,15 @@ var raced = sync.OnceValue(func() bool {
 })
 
 // freePort finds a port for a server that cannot choose one itself. It lies below
-// the ports that the kernel hands out, so nobody gets it by chance meanwhile.
+// the ports that the kernel hands out, so nobody gets it by chance meanwhile, and no
+// test is given one twice.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		if ln, err := net.Listen("tcp", local(port)); err == nil {
 			ln.Close()
 			return port
@@ -64,6 +68,8 @@ func freePort(t *testing.T) int {
 	t.Fatal("no free port")
 	return 0
 }
+
+var givenPorts sync.Map
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
