@@ -21,7 +21,7 @@ import (
 // connections and long streams. No client of a listener that stays sees any of it, and
 // in the end nothing is left over. TEST_RELOADS=10000 is for a run by hand.
 func TestRandomReloads(t *testing.T) {
-	reloads := 60
+	reloads := 25
 	if n, err := strconv.Atoi(os.Getenv("TEST_RELOADS")); err == nil {
 		reloads = n
 	}
