@@ -42,12 +42,12 @@ func (p *Plan) Check() error {
 
 // idSet is the ids of one kind. No two may have the same index: they would share cells.
 type idSet struct {
-	limit int
+	limit uint32
 	taken map[uint32]metrics.ID
 }
 
 func (s *idSet) take(id metrics.ID) bool {
-	if _, twice := s.taken[id.Index()]; twice || int(id.Index()) >= s.limit {
+	if _, twice := s.taken[id.Index()]; twice || !id.Valid(s.limit) {
 		return false
 	}
 	if s.taken == nil {

@@ -1,14 +1,10 @@
 package proxy
 
 import (
-	"errors"
 	"syscall"
 
 	"sluice/metrics"
 )
-
-// ErrEnded is returned by calls on an acceptor whose loop has ended.
-var ErrEnded = errors.New("acceptor has ended")
 
 // Notice is a change of state that an operator should read in the log. The loop
 // never logs by itself: a log that blocks would block it.
