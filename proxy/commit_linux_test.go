@@ -30,6 +30,9 @@ func largePlan(listeners, targets int, generation uint64) (*Plan, View) {
 // with ten thousand targets of which one is new. The best of some tries counts, for the
 // machine has other things to do.
 func TestCommitIsShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures time; -short is the race pass")
+	}
 	for name, size := range map[string][2]int{"1,000 listeners": {1000, 10}, "10,000 targets": {10, 10_000}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -296,7 +296,7 @@ func TestCloseEndsPrepare(t *testing.T) {
 	w := newWorld(t, Process, 0, 1)
 	web := w.listen()
 	w.publish(web)
-	w.waitForPlan(0, 1)
+	w.wait("worker 1 owes no answer", func() bool { return w.inForceAt(1) == w.generation })
 	w.stop(1)
 	fault, o := make(chan error), w.orders(web)
 	go func() { fault <- w.Prepare(o) }()
@@ -312,13 +312,22 @@ func TestCloseEndsPrepare(t *testing.T) {
 	}
 }
 
-// boundBy is the generation that a worker has bound last.
+// boundBy is the generation that a worker has bound last, inForceAt the one that it has
+// said to be in force.
 func (w *world) boundBy(seat int) uint64 {
+	return w.told(seat, func(t *told) *edition { return t.bound })
+}
+
+func (w *world) inForceAt(seat int) uint64 {
+	return w.told(seat, func(t *told) *edition { return t.inForce })
+}
+
+func (w *world) told(seat int, of func(*told) *edition) uint64 {
 	s := w.Host.(*supervisor)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if wk := s.all[seat]; wk != nil && wk.told.bound != nil {
-		return wk.told.bound.Plan.Generation
+	if wk := s.all[seat]; wk != nil && of(&wk.told) != nil {
+		return of(&wk.told).Plan.Generation
 	}
 	return 0
 }
