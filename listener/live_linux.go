@@ -50,11 +50,7 @@ func (g *Group) Remove(seat int) error {
 	if g.Len() == 1 {
 		return fmt.Errorf("listener %s: seat %d has the last socket", g.addr, seat)
 	}
-	var err error
-	if g.order.has(g, seat) {
-		err = unix.Shutdown(fd, unix.SHUT_RD)
-	}
-	g.order.remove(g, seat)
+	err := g.Stop(seat)
 	g.fds[seat] = -1
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("listener %s, seat %d: %w", g.addr, seat, err)

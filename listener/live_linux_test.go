@@ -148,7 +148,7 @@ func TestBesideAnotherAddress(t *testing.T) {
 		mustDial(t, narrow.Addr())
 		accept(t, narrow)
 	}
-	if err := errors.Join(wide.Stop(), wide.Close()); err != nil {
+	if err := errors.Join(wide.Stop(wide.Seats()...), wide.Close()); err != nil {
 		t.Fatal(err)
 	}
 	mustDial(t, narrow.Addr())
@@ -164,7 +164,7 @@ func TestBesideTheSameAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOrder(t, g, old, 1, -1, -1, 0)
-	if err := errors.Join(old.Stop(), old.Close(), g.Add(2), g.Listen()); err != nil {
+	if err := errors.Join(old.Stop(old.Seats()...), old.Close(), g.Add(2), g.Listen()); err != nil {
 		t.Fatal(err)
 	}
 	wantOrder(t, g, nil, g.Order()...)

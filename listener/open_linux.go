@@ -197,14 +197,17 @@ func makeGroup(fd int) error {
 	return err
 }
 
-// Stop ends listening for whoever holds the sockets, workers included: clients are
-// refused from now on, and what still waits in a queue is reset. Close alone does so
-// only where the descriptors are the last.
-func (g *Group) Stop() error {
+// Stop ends listening on the sockets of some seats, for whoever holds them, workers
+// included: nobody is answered there from now on, and what still waits in a queue is
+// reset. Close alone does so only where the descriptors are the last. The numbers of
+// the descriptors stay taken, so a loop that goes on late accepts from nobody else's.
+func (g *Group) Stop(seats ...int) error {
 	var errs []error
-	for _, seat := range g.Seats() {
-		errs = append(errs, unix.Shutdown(g.fds[seat], unix.SHUT_RD))
-		g.order.remove(g, seat)
+	for _, seat := range seats {
+		if g.order.has(g, seat) {
+			errs = append(errs, unix.Shutdown(g.fds[seat], unix.SHUT_RD))
+			g.order.remove(g, seat)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -13,7 +13,8 @@ type departing struct {
 	accepted  func() uint64 // from them, so far
 	hold      func()        // lets no new handshake begin, where they could not be steered away
 	holdAll   func()        // the same everywhere, before the queues are emptied a last time
-	close     func()        // closes the sockets
+	stop      func()        // ends listening on the sockets
+	close     func()        // closes them
 	holds     func() bool   // sessions, or connections passed on and not yet taken
 	quietFor  time.Duration
 	quietMost time.Duration
@@ -35,12 +36,16 @@ func (s *service) ofFront(f *front) departing {
 			}
 		},
 		holdAll: func() {},
+		stop: func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.watchdog.unwatch(f.descriptors()...)
+			f.stop()
+		},
 		close: func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			f.steered.detach()
-			s.watchdog.unwatch(f.descriptors()...)
-			f.closeSockets()
+			_ = f.group.Close()
 		},
 		holds: func() bool {
 			return sum(func(c *metrics.ListenerCells) uint64 { return uint64(c.Active.Load()) }) > 0 ||
@@ -77,12 +82,19 @@ func (s *service) ofSeat(st *seat) departing {
 				f.quiesce(st.number, s.Log)
 			}
 		},
-		close: func() {
+		stop: func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			for _, f := range s.state.fronts {
 				s.watchdog.unwatch(f.group.FD(st.number))
-				f.removeSeat(st.number, s.Log)
+				f.stopSeat(st.number, s.Log)
+			}
+		},
+		close: func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, f := range s.state.fronts {
+				f.closeSeat(st.number)
 			}
 		},
 		holds: func() bool {

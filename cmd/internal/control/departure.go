@@ -12,8 +12,9 @@ import (
 // is lost that could have been served:
 //
 //	announced ─► emptying ─► closing ─► ending ─► gone
-//	   │            │           │          └ until its last session has ended, or is cut at the deadline
-//	   │            │           └ acceptors empty the queues a last time; then the sockets are closed
+//	   │            │           │          └ until its last session has ended, or is cut at the deadline. The sockets
+//	   │            │           │            are closed once every acceptor knows, for one that hangs may still look at them
+//	   │            │           └ acceptors empty the queues a last time; then nothing listens any more
 //	   │            └ no new handshake begins; those under way end, and are served
 //	   └ until every acceptor knows, so that it restores what it accepts from a quiesced socket
 //
@@ -27,6 +28,7 @@ type departure struct {
 	accepted   uint64
 	deadline   time.Time    // when its sessions are cut; zero = never
 	quiesce    []metrics.ID // a seat's: fronts that could not be steered away from it
+	closed     bool         // its sockets are
 }
 
 type stage uint8
@@ -68,7 +70,8 @@ func (d *departure) enter(s stage, now time.Time) { d.stage, d.since, d.quiet = 
 // step takes a departure on as far as it goes now. It returns whether the Plan must tell
 // of it.
 func (d *departure) step(now time.Time, of departing, reached uint64, hurried bool) (tell bool) {
-	known := d.generation != 0 && (reached >= d.generation || hurried || now.Sub(d.since) >= knownWithin)
+	everywhere := d.generation != 0 && reached >= d.generation
+	known := everywhere || d.generation != 0 && (hurried || now.Sub(d.since) >= knownWithin)
 	late := hurried || !d.deadline.IsZero() && now.After(d.deadline)
 	switch d.stage {
 	case announced:
@@ -93,9 +96,13 @@ func (d *departure) step(now time.Time, of departing, reached uint64, hurried bo
 		if !known {
 			return false
 		}
-		of.close()
+		of.stop()
 		d.enter(ending, now)
 	case ending:
+		if everywhere && !d.closed {
+			of.close()
+			d.closed = true
+		}
 		if !of.holds() {
 			d.stage = gone
 			return true

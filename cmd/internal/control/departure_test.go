@@ -19,7 +19,7 @@ type leaver struct {
 func (l *leaver) departing() departing {
 	return departing{
 		waiting: func() int { return l.waitingNow }, accepted: func() uint64 { return l.acceptedNow },
-		hold: func() { l.did = append(l.did, "hold") }, holdAll: func() { l.did = append(l.did, "hold all") }, close: func() { l.did = append(l.did, "close") },
+		hold: func() { l.did = append(l.did, "hold") }, holdAll: func() { l.did = append(l.did, "hold all") }, stop: func() { l.did = append(l.did, "stop") }, close: func() { l.did = append(l.did, "close") },
 		holds: func() bool { return l.holdsNow }, quietFor: quietFor, quietMost: quietAtMost,
 	}
 }
@@ -98,11 +98,11 @@ func TestDeparture(t *testing.T) {
 	j.did("hold", "hold all")
 	j.reached = 8
 	j.at(630*ms, false, ending, proxy.PhaseClosed)
-	j.did("hold", "hold all", "close")
+	j.did("hold", "hold all", "stop")
 	j.at(9*time.Second, false, ending, proxy.PhaseClosed) // sessions run
 	j.leaver.holdsNow = false
 	j.at(9100*ms, true, gone, proxy.PhaseClosed)
-	j.did("hold", "hold all", "close")
+	j.did("hold", "hold all", "stop", "close")
 }
 
 // Acceptors that do not turn hold up each stage for so long and no longer.
@@ -114,7 +114,13 @@ func TestDepartureDoesNotWaitForTheSilent(t *testing.T) {
 	j.told(8, false)
 	j.at(2199*ms, false, closing, proxy.PhaseClosed)
 	j.at(2200*ms, false, ending, proxy.PhaseClosed)
-	j.did("hold", "hold all", "close")
+	j.leaver.holdsNow = true
+	j.at(2210*ms, false, ending, proxy.PhaseClosed)
+	j.did("hold", "hold all", "stop") // the numbers of its sockets stay taken: a loop may look at them yet
+	j.reached = 8
+	j.at(2220*ms, false, ending, proxy.PhaseClosed)
+	j.at(2230*ms, false, ending, proxy.PhaseClosed)
+	j.did("hold", "hold all", "stop", "close")
 }
 
 // A client that keeps a queue from being quiet is waited for so long and no longer.
@@ -176,7 +182,7 @@ func TestDepartureInAHurry(t *testing.T) {
 	j.told(8, false)
 	j.at(4*ms, false, ending, proxy.PhaseClosed)
 	j.at(5*ms, true, ending, proxy.PhaseCut)
-	j.did("hold", "hold all", "close")
+	j.did("hold", "hold all", "stop")
 }
 
 // A state that is stepped is another one: what shows the old one meanwhile sees no change.

@@ -73,15 +73,16 @@ func (f *front) steer(seats []int, a config.Acceptors, log *slog.Logger) {
 	}
 }
 
-// closeSockets ends listening, for workers that hold the sockets too.
-func (f *front) closeSockets() {
-	_ = f.group.Stop()
-	_ = f.group.Close()
+// stop ends listening, for workers that hold the sockets too.
+func (f *front) stop() {
+	f.steered.detach()
+	_ = f.group.Stop(f.group.Seats()...)
 }
 
 // close gives back all.
 func (f *front) close() {
-	f.closeSockets()
+	f.stop()
+	_ = f.group.Close()
 	f.steered.close()
 }
 
@@ -122,17 +123,24 @@ func (f *front) addSeat(seat int) error {
 	return nil
 }
 
-// removeSeat closes a seat's socket. The last one is closed with the group.
-func (f *front) removeSeat(seat int, log *slog.Logger) {
+// stopSeat ends listening on a seat's socket. The last one ends with the group.
+func (f *front) stopSeat(seat int, log *slog.Logger) {
 	if f.group.FD(seat) < 0 || f.group.Len() == 1 {
 		return
 	}
-	err := f.group.Remove(seat)
+	err := f.group.Stop(seat)
 	if err == nil && f.steered.program != nil {
 		err = f.steered.program.Removed(seat)
 	}
 	if err != nil {
-		log.Warn("a socket did not close as it should", "listener", f.config.Name, "acceptor", seat, "error", err)
+		log.Warn("a socket did not end as it should", "listener", f.config.Name, "acceptor", seat, "error", err)
+	}
+}
+
+// closeSeat closes it.
+func (f *front) closeSeat(seat int) {
+	if f.group.FD(seat) >= 0 && f.group.Len() > 1 {
+		_ = f.group.Remove(seat)
 	}
 }
 

@@ -84,8 +84,10 @@ func (w *watchdog) watch(s *state) {
 	fds := map[int]int{}
 	for _, f := range s.fronts {
 		w.rows = append(w.rows, f.steered.rows)
-		for _, seat := range f.group.Seats() {
-			fds[f.group.FD(seat)] = seat
+		for _, seat := range f.group.Order() { // one that was stopped shows its end for ever
+			if seat >= 0 {
+				fds[f.group.FD(seat)] = seat
+			}
 		}
 	}
 	var exist [metrics.MaxAcceptors]bool
@@ -113,9 +115,9 @@ func (w *watchdog) watch(s *state) {
 	w.ring()
 }
 
-// unwatch ends watching descriptors that will be closed. A worker may hold the same
-// sockets, so they do not leave the epoll by being closed here: their shutdown would be
-// taken for a connection, and their number may be another's next.
+// unwatch ends watching sockets that are about to end, for that would be taken for a
+// connection. A worker may hold them, too, so they do not leave the epoll by being closed
+// here, and their number may be another's next.
 func (w *watchdog) unwatch(fds ...int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
