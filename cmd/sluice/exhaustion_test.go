@@ -22,7 +22,7 @@ func limited(files int) func(*exec.Cmd) {
 // A service that is full for long loses nobody: who is not yet served waits in the
 // queue for as long as it takes, beyond connect_timeout too, and costs no CPU time.
 func TestFullForLong(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		for _, files := range []int{64, 65} { // two a session: one of both leaves a single one
 			t.Run(fmt.Sprint(files), func(t *testing.T) {
 				ln := listen(t)

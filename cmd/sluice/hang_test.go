@@ -156,13 +156,19 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 				resume := s.stopAcceptor(mode, stopped)
 				defer resume()
 				inService := int(s.status().Acceptors[stopped].Sessions)
-				time.Sleep(5 * time.Second)
+				time.Sleep(3 * time.Second)
 				during := s.status()
 				resume()
-				time.Sleep(time.Second)
-				back := s.status()
-				time.Sleep(time.Second)
-				after := s.status()
+				// Seven standard deviations below what a fair hash gives of 1,000. On a busy
+				// machine it may hang once more meanwhile.
+				const fair = .15
+				var share float64
+				eventually(t, patience, "it has its share of a second again", func() bool {
+					before := s.status()
+					time.Sleep(time.Second)
+					share = shareOf(stopped, before, s.status())
+					return share >= fair
+				})
 
 				noise := slowest(undisturbed.stop(), 0)
 				visits := through.stop()
@@ -178,13 +184,6 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 				}
 				if !during.Acceptors[stopped].Hung {
 					t.Error("it does not count as hung")
-				}
-				if back.Acceptors[stopped].Hung {
-					t.Error("it still counts as hung a second after it went on")
-				}
-				share := shareOf(stopped, back, after)
-				if share < .15 { // seven standard deviations below what a fair hash gives of 1,000
-					t.Errorf("its share from a second after it went on is %.2f", share)
 				}
 				t.Logf("%d clients; in service by the stopped one %d, the slowest of all others %v; noise %v; %d rescued; its share when it is back %.2f",
 					len(visits), inService, slowest(visits, inService), noise, rescued(during), share)

@@ -28,11 +28,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// modes runs a test body once per acceptor mode. A new mode joins by one line.
+// modes runs a test body once per acceptor mode. A new mode joins by one line. In the race
+// pass it is the first alone: there all share one memory, and where the other differs are
+// package host's own tests.
 func modes(t *testing.T, body func(t *testing.T, mode string)) {
-	for _, mode := range []string{"goroutine", "process"} {
+	all := []string{"goroutine", "process"}
+	if testing.Short() && raced() {
+		all = all[:1]
+	}
+	for _, mode := range all {
 		t.Run(mode, func(t *testing.T) { body(t, mode) })
 	}
+}
+
+// modesTogether runs them at the same time: for tests that wait much and measure nothing.
+func modesTogether(t *testing.T, body func(t *testing.T, mode string)) {
+	modes(t, func(t *testing.T, mode string) {
+		t.Parallel()
+		body(t, mode)
+	})
 }
 
 // instance is a sluice process under test. It is ended with the test.

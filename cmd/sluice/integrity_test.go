@@ -102,9 +102,9 @@ func TestIntegrity(t *testing.T) {
 			sessions = append(sessions, xs)
 		}
 		if testing.Short() || raced() {
-			t.Log("without the session of 256 MiB: it is slow here (-short or -race)")
+			t.Log("without the session of 64 MiB: it is slow here (-short or -race)")
 		} else {
-			sessions = append(sessions, [2]transfer{{200, 256 << 20, 1 << 20}, {201, 256 << 20, 256 << 10}})
+			sessions = append(sessions, [2]transfer{{200, 64 << 20, 1 << 20}, {201, 64 << 20, 256 << 10}})
 		}
 		var wg sync.WaitGroup
 		want := 0.0

@@ -259,7 +259,7 @@ func pingPong(c net.Conn) error {
 // Handshakes that are under way when the drain begins complete, and are served. They
 // are held half-way by clients that drop the SYN-ACK, which comes again after a second.
 func TestDrainCompletesHandshakes(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", echoing(t).addr)
 		const clients = 45 // one every 20 ms: the first SYN-ACK is repeated after the last SYN
 		results := make(chan error, clients)

@@ -273,14 +273,20 @@ func TestPID1ReapsOrphans(t *testing.T) {
 	}
 	modes(t, func(t *testing.T, mode string) {
 		const orphans = 20
+		held, hold, err := os.Pipe() // the orphans live until its other end is closed
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hold.Close()
 		s := launch(t, func(cmd *exec.Cmd) {
 			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
 			cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 			cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(
-				`mount -t proc proc /proc && for i in $(seq %d); do (sleep 1 &); done && exec "$0" "$@"`, orphans)}, cmd.Args...)
-			cmd.Path = "/bin/sh"
+				`mount -t proc proc /proc && for i in $(seq %d); do (cat <&3 &); done && exec "$0" "$@" 3<&-`, orphans)}, cmd.Args...)
+			cmd.Path, cmd.ExtraFiles = "/bin/sh", []*os.File{held}
 		}, "run", "--mode", mode, "--admin", "127.0.0.1:0", "--log-format", "json", "--acceptors", "2",
 			"--listen", "127.0.0.1:0", "--backend", echoing(t).addr)
+		held.Close()
 		s.awaitReady()
 		workers := 0
 		if mode == "process" {
@@ -289,6 +295,7 @@ func TestPID1ReapsOrphans(t *testing.T) {
 		if n := len(s.processes()) - 1; n != workers+orphans {
 			t.Fatalf("PID 1 has %d children, want %d workers and %d orphans", n, workers, orphans)
 		}
+		hold.Close()
 		eventually(t, patience, "all orphans are waited for", func() bool { return len(s.processes())-1 == workers })
 		if mode == "process" {
 			kill(t, s.processes()[1], syscall.SIGKILL)

@@ -15,7 +15,7 @@ import (
 
 // A dry run says what would change, and that is all it does.
 func TestDryRunChangesNothing(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		a, b, pool := unused(t), unused(t), poolOf("app", []string{echoing(t).addr})
 		s := startChanging(t, mode, acceptorsTable(2, "hash")+listenerAt("web", a, "app")+pool)
 		held := dial(t, a)
@@ -51,7 +51,7 @@ func (s *instance) expectReloads(success, refused, failed float64) {
 // A file with faults changes nothing; who asked is told what "sluice check" tells, and
 // metrics show it until a better one has come.
 func TestReloadOfAFaultyFile(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		addr := unused(t)
 		good := acceptorsTable(2, "hash") + listenerAt("web", addr, "app") + poolOf("app", []string{echoing(t).addr})
 		s := startChanging(t, mode, good)
@@ -109,7 +109,7 @@ func checkText(t *testing.T, path string) string {
 // An address that is taken fails the reload as a whole: what else was in the file is
 // not in force either, and nothing of it is left over.
 func TestReloadThatFails(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		a, b, taken, pool := unused(t), unused(t), echoing(t).addr, poolOf("app", []string{echoing(t).addr})
 		file := func(count int, idle string, more ...string) string {
 			return acceptorsTable(count, "hash") + listenerAt("a", a, "app", `idle_timeout = "`+idle+`"`) + strings.Join(more, "") + pool
@@ -150,7 +150,7 @@ func TestReloadThatFails(t *testing.T) {
 // A watched file is taken when it is written, replaced, or reached by a symbolic link
 // that changes; not half written, and not once it is no longer watched.
 func TestWatchedFile(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		addr, dir := unused(t), t.TempDir()
 		backend := echoing(t).addr
 		file := func(limit string, watch string) string {

@@ -99,7 +99,7 @@ func (c *changing) awaitReloads(n int) (all []loggedReload) {
 
 // changes runs a body over both modes and both ways to ask for a reload.
 func changes(t *testing.T, body func(t *testing.T, mode string, reload func(c *changing, text string) string)) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		t.Run("verb", func(t *testing.T) { body(t, mode, (*changing).reload) })
 		t.Run("signal", func(t *testing.T) { body(t, mode, (*changing).signalReload) })
 	})

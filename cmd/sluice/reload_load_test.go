@@ -19,11 +19,12 @@ import (
 
 // Reloads of files at random, good and bad, by all ways to ask for one, under short
 // connections and long streams. No client of a listener that stays sees any of it, and
-// in the end nothing is left over. TEST_RELOADS=10000 is for a run by hand.
+// in the end nothing is left over. TEST_RELOADS=1000, or 10000, is for a run by hand, under
+// four times the connections and ten times the streams.
 func TestRandomReloads(t *testing.T) {
-	reloads := 25
+	reloads, short, long := 25, 500, 50
 	if n, err := strconv.Atoi(os.Getenv("TEST_RELOADS")); err == nil {
-		reloads = n
+		reloads, short, long = n, 2000, 500
 	}
 	ways := []string{"hash", "least"}
 	if testing.Short() {
@@ -34,16 +35,13 @@ func TestRandomReloads(t *testing.T) {
 			if steering == "least" {
 				needBPF(t)
 			}
-			modes(t, func(t *testing.T, mode string) { randomReloads(t, mode, steering, reloads) })
+			modesTogether(t, func(t *testing.T, mode string) { randomReloads(t, mode, steering, reloads, short, long) })
 		})
 	}
 }
 
-func randomReloads(t *testing.T, mode, steering string, reloads int) {
-	const (
-		short = 500 // connections a second
-		long  = 50  // streams
-	)
+// randomReloads reloads under so many short connections a second, and long streams.
+func randomReloads(t *testing.T, mode, steering string, reloads, short, long int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	g := newGenerator(t, seed, steering)
@@ -57,7 +55,7 @@ func randomReloads(t *testing.T, mode, steering string, reloads int) {
 	shorts := []*traffic{startTraffic(g.stays[0], short/2), startTraffic(g.stays[1], short/2)}
 	var longs streams
 	for i := range long {
-		longs.begin(t, g.stays[i%2], byte(i))
+		longs.begin(t, g.stays[i%2], i, time.Duration(long)*2*time.Millisecond)
 	}
 	counts := map[string]int{}
 	for range reloads {
@@ -122,12 +120,13 @@ func (c *changing) awaitAlone() {
 // footprint is what a service holds.
 type footprint struct {
 	descriptors, goroutines, processes int
+	memory                             int // PSS of all processes, in MiB
 	series                             map[string]bool
 }
 
 func (c *changing) footprint() footprint {
 	c.t.Helper()
-	f := footprint{descriptors: c.descriptors(), goroutines: int(c.metric("go_goroutines")), processes: len(c.processes()), series: map[string]bool{}}
+	f := footprint{descriptors: c.descriptors(), goroutines: int(c.metric("go_goroutines")), processes: len(c.processes()), memory: int(c.pss() >> 20), series: map[string]bool{}}
 	_, page := c.get("/metrics")
 	for line := range strings.Lines(page) {
 		// (The last minute's figures are there where connections came in it.)
@@ -153,6 +152,7 @@ func (f footprint) more(before footprint) (more []string) {
 		{"descriptors", f.descriptors, before.descriptors, 4},
 		{"goroutines", f.goroutines, before.goroutines, 8},
 		{"processes", f.processes, before.processes, 0},
+		{"MiB", f.memory, before.memory, 8 + before.memory/4}, // the heap breathes
 	} {
 		if n.now > n.before+n.some {
 			more = append(more, fmt.Sprintf("%d %s, were %d", n.now, n.what, n.before))
@@ -246,7 +246,8 @@ type streams struct {
 	faults   []error
 }
 
-func (s *streams) begin(t *testing.T, addr string, seed byte) {
+// begin starts a stream that pauses between blocks, for pause at most.
+func (s *streams) begin(t *testing.T, addr string, seed int, pause time.Duration) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
@@ -254,7 +255,7 @@ func (s *streams) begin(t *testing.T, addr string, seed byte) {
 	}
 	s.running.Go(func() {
 		defer c.Close()
-		if err := s.run(c, seed); err != nil {
+		if err := s.run(c, uint64(seed), pause); err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.faults = append(s.faults, fmt.Errorf("stream %d: %w", seed, err))
@@ -263,8 +264,8 @@ func (s *streams) begin(t *testing.T, addr string, seed byte) {
 }
 
 // run sends random bytes in blocks to an echo, and compares what comes back.
-func (s *streams) run(c net.Conn, seed byte) error {
-	random, sizes := rand.NewChaCha8([32]byte{seed}), rand.New(rand.NewPCG(uint64(seed), 1))
+func (s *streams) run(c net.Conn, seed uint64, pause time.Duration) error {
+	random, sizes := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}), rand.New(rand.NewPCG(seed, 1))
 	sent, got := make([]byte, 64<<10), make([]byte, 64<<10)
 	for !s.stopping.Load() {
 		n := 1 + sizes.IntN(len(sent))
@@ -283,7 +284,7 @@ func (s *streams) run(c net.Conn, seed byte) error {
 			return errors.New("other bytes came back")
 		}
 		s.moved.Add(int64(n))
-		time.Sleep(time.Duration(sizes.IntN(100)) * time.Millisecond) // the pace of the talk
+		time.Sleep(rand.N(pause)) // the pace of the talk
 	}
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		return err

@@ -62,7 +62,7 @@ func resizing(t *testing.T, ways []string, body func(t *testing.T, start func(co
 	if testing.Short() {
 		ways = ways[:1]
 	}
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		for _, way := range ways {
 			t.Run(way, func(t *testing.T) {
 				addr := unused(t)
@@ -189,10 +189,18 @@ func TestResizeUnderLoad(t *testing.T) {
 	})
 }
 
+// The same where the kernel moves what waits in a closed socket's queue to another.
+func TestResizeUnderLoadWithMigration(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: 10 s")
+	}
+	withMigration(t, "^TestResizeUnderLoad$/^goroutine$/^(hash|least|hand_off)$")
+}
+
 // Where no program can keep connections away from who leaves, as on a shared port,
 // clients may have to knock twice, and are served.
 func TestResizeOfASharedListener(t *testing.T) {
-	modes(t, func(t *testing.T, mode string) {
+	modesTogether(t, func(t *testing.T, mode string) {
 		addr := unused(t)
 		file := func(count int) string {
 			return acceptorsTable(count, "auto") + listenerAt("main", addr, "app", "share = true") + poolOf("app", []string{echoing(t).addr})
