@@ -306,7 +306,7 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	if n == 0 {
 		return
 	}
-	s.moved = a.tick
+	s.moved, s.unsent = a.tick, 0
 	l, b := a.listenerOf(s).cells, a.targetOf(s)
 	if d == toBackend {
 		l.Received[path].Add(uint64(n))
