@@ -101,7 +101,8 @@ type AcceptorCells struct {
 	Parked        Gauge   // 1 while it waits in epoll for as long as it takes
 	Generation    Gauge   // of the Plan it runs; 0 = none yet
 	Paused        Gauge   // 1 while it accepts nothing for lack of descriptors or memory
-	_             [8]uint64
+	SpliceDenied  Counter // splice(2) calls that this machine refuses; after the first, all is copied
+	_             [7]uint64
 
 	Hung  Gauge   // 1 while it does not turn although it was given something
 	Hangs Counter // times that was so

@@ -38,6 +38,7 @@ var (
 	acceptorPipes         = gauge("acceptor_pipes", "Pipes for splice(2) that exist.", "acceptor", "worker")
 	acceptorPipesInUse    = gauge("acceptor_pipes_in_use", "Pipes for splice(2) that sessions hold.", "acceptor", "worker")
 	acceptorPipeFallbacks = counter("acceptor_pipe_fallbacks_total", "Times a pipe was wanted, could not be had, and bytes were copied.", "acceptor", "worker")
+	acceptorSpliceDenied  = counter("acceptor_splice_denied_total", "Calls of splice(2) that this machine refuses; after the first all is copied.", "acceptor", "worker")
 	acceptorSpill         = gauge("acceptor_spill_bytes", "Bytes held in memory because the receiver's socket was full.", "acceptor", "worker")
 
 	listenerSteering    = gauge("listener_steering_info", "Steering asked for, steering in force, and why they differ; constant 1.", "listener", "requested", "effective", "reason")
@@ -191,6 +192,7 @@ func (out sink) acceptor(a AcceptorStats) {
 	out.value(acceptorPipes, float64(a.PipesOpen), labels...)
 	out.value(acceptorPipesInUse, float64(a.PipesInUse), labels...)
 	out.value(acceptorPipeFallbacks, float64(a.PipeFallbacks), labels...)
+	out.value(acceptorSpliceDenied, float64(a.SpliceDenied), labels...)
 	out.value(acceptorSpill, float64(a.SpillBytes), labels...)
 }
 

@@ -188,6 +188,7 @@ func (a *AcceptorStats) read(c *AcceptorCells) {
 	a.PipesOpen = c.PipesOpen.Load()
 	a.PipesInUse = c.PipesInUse.Load()
 	a.PipeFallbacks = c.PipeFallbacks.Load()
+	a.SpliceDenied = c.SpliceDenied.Load()
 	a.SpillBytes = c.SpillBytes.Load()
 	a.Backoffs = c.Backoffs.Load()
 	a.Batched = c.Batched.Load() != 0

@@ -97,6 +97,7 @@ type AcceptorStats struct {
 	PipesOpen     int64  `json:"pipes_open"`
 	PipesInUse    int64  `json:"pipes_in_use"`
 	PipeFallbacks uint64 `json:"pipe_fallbacks"`
+	SpliceDenied  uint64 `json:"splice_denied"`
 	SpillBytes    int64  `json:"spill_bytes"`
 	Backoffs      uint64 `json:"backoffs"`
 	Batched       bool   `json:"batched"`

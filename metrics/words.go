@@ -43,7 +43,7 @@ const (
 	AcceptENOBUFS
 	AcceptENOMEM
 	AcceptECONNABORTED // the peer was gone before accept; life, not a fault
-	AcceptEPERM        // a firewall rule forbids it
+	AcceptEPERM        // a firewall rule or a sandbox forbids it
 	AcceptOther
 	NumAcceptErrors
 )

@@ -172,10 +172,11 @@ func classifyAccept(errno syscall.Errno) (class metrics.AcceptError, lack bool) 
 		return metrics.AcceptENOBUFS, true
 	case syscall.ENOMEM:
 		return metrics.AcceptENOMEM, true
-	case syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.ETIMEDOUT:
+	case syscall.EPERM: // a firewall or a sandbox: what is left in the queue would be told again for ever
+		return metrics.AcceptEPERM, true
+	}
+	if peers(errno) {
 		return metrics.AcceptECONNABORTED, false
-	case syscall.EPERM:
-		return metrics.AcceptEPERM, false
 	}
 	return metrics.AcceptOther, true // such as EINVAL of a socket that listens no more
 }

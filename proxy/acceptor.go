@@ -62,6 +62,7 @@ type loop struct {
 	yielded int64 // now, when the schedulers last saw the loop
 	found   int   // events and splices since then
 	turned  int   // and turns
+	behind  int   // turns that deadlines have waited for
 }
 
 // intake is how it accepts, and helps siblings with it.

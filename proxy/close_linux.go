@@ -87,7 +87,7 @@ func (a *Acceptor) closeBroken(s *session, from side) {
 
 func (a *Acceptor) hasUnsent(fd int) bool {
 	n, errno := a.sys.Unsent(fd)
-	return errno == 0 && n > 0
+	return errno != 0 || n > 0 // where it can't be told, nothing is taken back
 }
 
 // release gives back all that a session held but its descriptors, which are closed,

@@ -75,10 +75,32 @@ func (a *Acceptor) expired(slot int32) {
 			a.armNearest(slot, s)
 		case reason == metrics.ReasonMaxDuration:
 			a.end(slot, s, cutFor(reason))
+		case s.queued: // bytes may have come: they count
+			a.wheel.arm(slot, a.tick+1)
+		case reason != metrics.ReasonFirstByte && a.drains(s):
+			s.moved = a.tick
+			a.armNearest(slot, s)
 		default:
 			a.end(slot, s, timedOut(reason))
 		}
 	}
+}
+
+// drains says whether a receiver still takes what it was sent: a reader that is slower than
+// its socket's buffer is large may take minutes over the last write. Nobody looks before
+// the deadline has come, so all that is known then is how much is left; the session gets its
+// time once more, and is idle if that is as much at the end of it. So one whose reader has
+// stopped ends after one to two times its limit.
+func (a *Acceptor) drains(s *session) bool {
+	var left uint32
+	for _, fd := range s.fd {
+		if n, errno := a.sys.Unsent(int(fd)); errno == 0 {
+			left += uint32(n)
+		}
+	}
+	drains := left != 0 && left != s.unsent
+	s.unsent = left
+	return drains
 }
 
 // maxTickOf is when a session of l has had its max_duration; 0 = never.

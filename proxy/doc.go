@@ -6,8 +6,8 @@
 //	Plan, View ─ Bind, Commit ─► ┌─ one goroutine ───────────────────┐
 //	  (Groups, sockets, mail)    │ epoll ─► turn:                    │ ──► bytes, FIN and RST, as they came
 //	                             │   1 events    note what is ready  │ ──► cells of the board: every count
-//	connections ──── accept4 ──► │   2 wheel     deadlines           │ ──► Notices: changes for the log
-//	(passed on) ─────── mail ──► │   3 run list  who asks for little │ ──► Rows: how it stands, for steering
+//	connections ──── accept4 ──► │   2 run list  who asks for little │ ──► Notices: changes for the log
+//	(passed on) ─────── mail ──► │   3 wheel     deadlines           │ ──► Rows: how it stands, for steering
 //	                             │   4 posted    a new Plan, calls   │
 //	Rescue, Close ────── post ─► │   5 accept    a few new ones      │
 //	                             │   6 streams   for a bounded time  │

@@ -25,7 +25,10 @@ func TestAcceptErrno(t *testing.T) {
 		{syscall.ECONNRESET, metrics.AcceptECONNABORTED, false},
 		{syscall.EPROTO, metrics.AcceptECONNABORTED, false},
 		{syscall.ETIMEDOUT, metrics.AcceptECONNABORTED, false},
-		{syscall.EPERM, metrics.AcceptEPERM, false},
+		{syscall.ENETDOWN, metrics.AcceptECONNABORTED, false},
+		{syscall.EHOSTUNREACH, metrics.AcceptECONNABORTED, false},
+		{syscall.EPERM, metrics.AcceptEPERM, true},
+		{syscall.ENOSYS, metrics.AcceptOther, true},
 		{syscall.EINVAL, metrics.AcceptOther, true}, // the socket listens no more: it would be told for ever
 	} {
 		t.Run(e.errno.Error(), func(t *testing.T) {

@@ -16,6 +16,7 @@ func TestRelayErrno(t *testing.T) {
 		goesOn       = ""
 		clientBroke  = "client_reset: client closed, backend reset"
 		backendBroke = "backend_reset: client reset, backend closed"
+		machine      = "internal_error: client reset, backend reset"
 	)
 	for _, e := range []struct {
 		relay Relay
@@ -40,7 +41,25 @@ func TestRelayErrno(t *testing.T) {
 		{RelaySplice, "splice out", syscall.EINTR, goesOn},
 		{RelaySplice, "splice out", syscall.EPIPE, backendBroke},
 		{RelaySplice, "splice out", syscall.ECONNRESET, backendBroke},
-		{RelaySplice, "pipe", syscall.EMFILE, goesOn}, // it copies instead
+		{RelayCopy, "read", syscall.ENETDOWN, clientBroke},
+		{RelayCopy, "read", syscall.EPERM, machine},
+		{RelayCopy, "read", syscall.ENOSYS, machine},
+		{RelayCopy, "read", syscall.EINVAL, machine},
+		{RelayCopy, "write", syscall.EPERM, machine},
+		{RelayCopy, "write", syscall.ENOBUFS, machine},
+		{RelaySplice, "splice in", syscall.EPERM, goesOn}, // it copies instead
+		{RelaySplice, "splice in", syscall.EACCES, goesOn},
+		{RelaySplice, "splice in", syscall.ENOSYS, goesOn},
+		{RelaySplice, "splice in", syscall.EINVAL, goesOn},
+		{RelaySplice, "splice in", syscall.EOPNOTSUPP, goesOn},
+		{RelaySplice, "splice in", syscall.ENOMEM, goesOn},
+		{RelaySplice, "splice out", syscall.EPERM, goesOn},
+		{RelaySplice, "splice out", syscall.ENOSYS, goesOn},
+		{RelaySplice, "splice out", syscall.EINVAL, goesOn},
+		{RelaySplice, "splice out", syscall.EOPNOTSUPP, goesOn},
+		{RelaySplice, "splice out", syscall.ENOMEM, goesOn},
+		{RelaySplice, "splice out", syscall.EHOSTUNREACH, backendBroke},
+		{RelaySplice, "pipe", syscall.EMFILE, goesOn},
 		{RelaySplice, "pipe", syscall.ENFILE, goesOn},
 		{RelaySplice, "pipe", syscall.ENOMEM, goesOn},
 	} {
@@ -78,6 +97,55 @@ func TestShutdownErrno(t *testing.T) {
 	w.faults["shutdown"] = []syscall.Errno{syscall.ENOTCONN}
 	w.turn(w.on(fds[client], epollIn|epollRdhup))
 	if got, want := w.outcome(s, fds), "backend_reset: client reset, backend closed"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	w.settled()
+}
+
+// Once splice(2) is denied nothing is spliced any more, it is told once, and what lay in
+// pipes arrives: of this session and of others.
+func TestSpliceDenied(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
+	s, f := w.relaying()
+	sent := bytes.Repeat([]byte("0123456789"), 1000)
+	f[client].in, f[backend].room = sent, 1234
+	f[backend].in, f[client].room = sent, 0
+	w.turn(w.on(s.fd[client], epollIn), w.on(s.fd[backend], epollIn))
+	if n := w.a.cells.PipesInUse.Load(); n != 2 {
+		t.Fatalf("%d pipes in use", n)
+	}
+	w.faults["splice out"] = always(syscall.ENOSYS)
+	w.faults["read pipe"] = []syscall.Errno{syscall.EINTR}
+	f[backend].room, f[client].room = 1<<20, 3000
+	w.turn(w.on(s.fd[backend], epollOut), w.on(s.fd[client], epollOut))
+	f[client].room = 1 << 20
+	f[client].in = []byte("more")
+	w.turn(w.on(s.fd[client], epollIn|epollOut))
+	if got := f[backend].out; !bytes.Equal(got, append(bytes.Clone(sent), "more"...)) {
+		t.Errorf("the backend got %d bytes, or others", len(got))
+	}
+	if got := f[client].out; !bytes.Equal(got, sent) {
+		t.Errorf("the client got %d bytes, or others", len(got))
+	}
+	c := w.a.cells
+	if c.PipesOpen.Load() != 0 || c.SpliceDenied.Load() != 1 || c.SpillBytes.Load() != 0 {
+		t.Errorf("%d pipes open, denied %d times, %d bytes spilled", c.PipesOpen.Load(), c.SpliceDenied.Load(), c.SpillBytes.Load())
+	}
+	w.wantNotices(NoticeSpliceDenied)
+	w.settled()
+}
+
+// A pipe that cannot even be read ends its session: its bytes are lost, and nobody is told
+// that all came through.
+func TestPipeCannotBeRead(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
+	s, f := w.relaying()
+	fds := s.fd
+	f[client].in = []byte("some words")
+	w.faults["splice out"] = []syscall.Errno{syscall.EPERM}
+	w.faults["read pipe"] = []syscall.Errno{syscall.EPERM}
+	w.turn(w.on(fds[client], epollIn))
+	if got, want := w.outcome(s, fds), "internal_error: client reset, backend reset"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	w.settled()

@@ -102,14 +102,12 @@ func (a *Acceptor) turn() {
 	for i := range n {
 		a.dispatch(&a.events[i])
 	}
-	if a.tick != a.wheel.now {
-		a.wheel.advance(a.tick, a.expired)
-	}
 	// Sessions that ask for more while they run wait for the next turn, on either list.
 	streams := a.streams.n
 	for n := a.runs.n; n > 0; n-- {
 		a.step(a.runs.pop(&a.slab))
 	}
+	a.advance(n < len(a.events))
 	a.runPosted()
 	a.acceptReady()
 	a.runStreams(streams)
@@ -117,6 +115,22 @@ func (a *Acceptor) turn() {
 	a.beat(n < len(a.events))
 	a.cells.Turns.Add(1)
 	a.cells.Heartbeat.Store(a.clockNow())
+}
+
+// maxBehind is how many turns deadlines may wait for epoll to have told all. With maxEvents
+// each these are 32,768 events, a good part of what a full loop finds after a stop.
+const maxBehind = 128
+
+// advance judges deadlines, after what epoll has told was read. Where it has more to tell,
+// as to a loop that was stopped for a while, a session may have moved and not be known to.
+func (a *Acceptor) advance(toldAll bool) {
+	if a.tick == a.wheel.now {
+		return
+	}
+	if a.behind++; toldAll || a.behind > maxBehind {
+		a.behind = 0
+		a.wheel.advance(a.tick, a.expired)
+	}
 }
 
 // runStreams gives the first n streams their turns, as far as the time goes.

@@ -26,6 +26,7 @@ const (
 	NoticeNoPorts                           // no source port left towards a backend
 	NoticeConnectFailed                     // a backend did not take a connection (the first of a run of failures)
 	NoticeConnectRestored                   // and takes them again
+	NoticeSpliceDenied                      // splice(2) is not to be had: all is copied from now on
 )
 
 func (a *Acceptor) notify(n Notice) {

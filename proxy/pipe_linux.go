@@ -31,6 +31,7 @@ type pipes struct {
 	idle    []int32 // indexes of open pipes that nobody holds
 	vacant  []int32 // indexes in all without a pipe
 	retryAt int64   // clock before which no new pipe is tried
+	denied  bool    // splice(2) is not to be had here; see notSpliced
 }
 
 type pipe struct {
@@ -41,6 +42,9 @@ type pipe struct {
 // borrow returns the index of an empty pipe plus one, or 0 if none can be had:
 // then the half copies.
 func (p *pipes) borrow(now int64) int32 {
+	if p.denied {
+		return 0
+	}
 	if n := len(p.idle); n > 0 {
 		i := p.idle[n-1]
 		p.idle = p.idle[:n-1]
@@ -79,7 +83,7 @@ func (p *pipes) at(ref int32) pipe { return p.all[ref-1] }
 // giveBack takes a pipe that holds nothing.
 func (p *pipes) giveBack(ref int32) {
 	p.cells.PipesInUse.Add(-1)
-	if len(p.idle) < idlePipes {
+	if len(p.idle) < idlePipes && !p.denied {
 		p.idle = append(p.idle, ref-1)
 		return
 	}

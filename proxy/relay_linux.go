@@ -28,6 +28,7 @@ const (
 	unfinished                   // it has used its share of the turn, or the other half comes first
 	brokenClient                 // brokenClient + side: that connection is broken
 	brokenBackend                //
+	denied                       // the machine does not let it be moved: nobody's fault out there
 )
 
 func brokenSide(sd side) verdict { return brokenClient + verdict(sd) }
@@ -47,6 +48,8 @@ func (a *Acceptor) relay(slot int32, s *session) {
 		v = max(v, a.move(s, first^1))
 	}
 	switch {
+	case v == denied:
+		a.end(slot, s, cutFor(metrics.ReasonInternal))
 	case v >= brokenClient:
 		a.end(slot, s, brokenAt(side(v-brokenClient)))
 	case s.done():
@@ -148,6 +151,7 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 // fill splices from the source into an empty pipe.
 //
 //	EAGAIN  the pipe is empty, so it is the source that is: not readable until the next event
+//	denied  see notSpliced: copy from now on
 //	0       EOF
 //	else    that much is held; flush delivers it
 func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
@@ -161,6 +165,9 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 	n, errno := a.sys.Splice(int(s.fd[src]), p.w, p.capacity)
 	if errno != 0 || n == 0 {
 		a.pipes.giveBack(ref)
+		if a.notSpliced(s, src, errno) {
+			return a.copy(s, d)
+		}
 		if errno != 0 {
 			return 0, s.notRead(src, errno)
 		}
@@ -175,23 +182,30 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 }
 
 // flush delivers held bytes. EAGAIN means that the receiver is full: the pipe is
-// never empty here.
+// never empty here. Where splice(2) is denied they leave the pipe by read(2).
 func (a *Acceptor) flush(s *session, d direction) (int, verdict) {
 	h, dst := &s.half[d], side(d^1)
-	var n int
-	var errno syscall.Errno
-	path := metrics.PathCopy
-	if h.pipe != 0 {
-		path = metrics.PathSplice
-		n, errno = a.sys.Splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
-		if errno == syscall.EPIPE { // or ECONNRESET: splice(2) loses the error if it comes behind a part of the bytes
-			errno = syscall.ECONNRESET
+	if h.pipe != 0 && !a.pipes.denied {
+		n, errno := a.sys.Splice(a.pipes.at(h.pipe).r, int(s.fd[dst]), int(h.held))
+		if !a.notSpliced(s, dst, errno) {
+			if errno == syscall.EPIPE { // or ECONNRESET: splice(2) loses the error if it comes behind a part of the bytes
+				errno = syscall.ECONNRESET
+			}
+			return a.flushed(s, d, metrics.PathSplice, n, errno)
 		}
-	} else {
-		n, errno = a.sys.Write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
 	}
+	if h.pipe != 0 && !a.emptyPipe(h) {
+		return 0, denied
+	}
+	n, errno := a.sys.Write(int(s.fd[dst]), a.spills.last(h.spill, h.held))
+	return a.flushed(s, d, metrics.PathCopy, n, errno)
+}
+
+// flushed notes what a flush has come to.
+func (a *Acceptor) flushed(s *session, d direction, path metrics.Path, n int, errno syscall.Errno) (int, verdict) {
+	h := &s.half[d]
 	if errno != 0 {
-		return 0, s.notWritten(dst, errno)
+		return 0, s.notWritten(side(d^1), errno)
 	}
 	h.held -= int32(n)
 	if h.held == 0 {
@@ -224,11 +238,14 @@ func (a *Acceptor) endHalf(s *session, d direction) verdict {
 		return blocked
 	}
 	dst := side(d ^ 1)
-	if errno := a.sys.Shutdown(int(s.fd[dst])); errno != 0 {
-		s.ready[dst] |= readable | broken // ENOTCONN: it has been reset; see notWritten
-		return unfinished
+	switch errno := a.sys.Shutdown(int(s.fd[dst])); {
+	case errno == 0:
+		return blocked
+	case !peers(errno):
+		return denied
 	}
-	return blocked
+	s.ready[dst] |= readable | broken // ENOTCONN: it has been reset; see notWritten
+	return unfinished
 }
 
 // notRead handles a read or fill that gave an errno.
@@ -239,6 +256,8 @@ func (s *session) notRead(src side, errno syscall.Errno) verdict {
 		return blocked
 	case errno == syscall.EINTR:
 		return blocked
+	case !peers(errno) && s.ready[src]&broken == 0:
+		return denied
 	}
 	return brokenSide(src)
 }
@@ -254,6 +273,9 @@ func (s *session) notWritten(dst side, errno syscall.Errno) verdict {
 	}
 	if s.ready[dst]&broken != 0 {
 		return brokenSide(dst)
+	}
+	if !peers(errno) {
+		return denied
 	}
 	// What it sent before it broke can still be read, so the other half goes on first.
 	// EPIPE means that its FIN had come; any other errno was its error, gone now.
@@ -284,7 +306,7 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	if n == 0 {
 		return
 	}
-	s.moved = a.tick
+	s.moved, s.unsent = a.tick, 0
 	l, b := a.listenerOf(s).cells, a.targetOf(s)
 	if d == toBackend {
 		l.Received[path].Add(uint64(n))
@@ -315,4 +337,5 @@ func (a *Acceptor) adapt(s *session, h *half, n int) {
 	default:
 		h.splicing = h.streaming
 	}
+	h.splicing = h.splicing && !a.pipes.denied
 }

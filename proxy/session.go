@@ -34,6 +34,7 @@ type session struct {
 	half        [2]half        // by direction
 	opened      int64          // clock at accept, nanoseconds
 	moved       uint32         // tick of the wheel: of the last byte or state
+	unsent      uint32         // what both receivers had not acknowledged as its deadline came; 0 = it has moved since
 	maxTick     uint32         // tick at which max_duration ends; 0 = never
 	timer       link
 	nextRun     int32 // run list; also the free list

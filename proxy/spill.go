@@ -25,6 +25,11 @@ func (h *spills) keep(p []byte) int32 {
 		b = make([]byte, 0, bufferSize)
 	}
 	b = append(b, p...)
+	return h.take(b)
+}
+
+// take keeps b itself.
+func (h *spills) take(b []byte) int32 {
 	h.cells.SpillBytes.Add(int64(cap(b)))
 	if n := len(h.free); n > 0 {
 		i := h.free[n-1]
@@ -48,7 +53,7 @@ func (h *spills) giveBack(ref int32) {
 	h.cells.SpillBytes.Add(-int64(cap(b)))
 	h.rest[ref-1] = nil
 	h.free = append(h.free, ref-1)
-	if len(h.spare) < spareSpills {
+	if len(h.spare) < spareSpills && cap(b) == bufferSize {
 		h.spare = append(h.spare, b)
 	}
 }

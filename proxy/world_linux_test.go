@@ -193,6 +193,13 @@ func (w *world) play() {
 			out.in = p[:n]
 			return n, e
 		},
+		ReadPipe: func(fd int, p []byte) (int, syscall.Errno) {
+			f := w.at(fd)
+			if e := w.fault("read pipe"); e != 0 {
+				return 0, e
+			}
+			return f.read(p[:min(len(p), 4000)])
+		},
 		Shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
 		Unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
 		Close:    func(fd int) syscall.Errno { return end(fd, "close") },

@@ -12,13 +12,15 @@ import (
 
 	"sluice/listener/steering"
 	"sluice/metrics"
+	"sluice/proxy"
 )
 
 // doctor says what this kernel, these privileges and these limits let sluice do, and
 // the one command that improves each finding.
 //
 //	files of /proc and /sys ─┐
-//	steering.Probe ──────────┼─► machine ─► checks ─► findings ─┬─► text
+//	steering.Probe ──────────┤
+//	proxy.ProbeSplice ───────┼─► machine ─► checks ─► findings ─┬─► text
 //	metrics.ReadNetns ───────┘          ChanceOf ─► chances ────┴─► JSON
 //
 // It changes nothing and opens no port. What it finds is no failure: the exit status
@@ -36,7 +38,7 @@ func doctor(e env, args []string) int {
 		return exitUsage
 	}
 	m := machine{
-		read: os.ReadFile, steering: sync.OnceValue(steering.Probe), netns: metrics.ReadNetns,
+		read: os.ReadFile, steering: sync.OnceValue(steering.Probe), splice: proxy.ProbeSplice, netns: metrics.ReadNetns,
 		cpus: func() int { return runtime.GOMAXPROCS(0) },
 	}
 	d := diagnosis{Findings: examine(m), Chances: chances(*connections, *acceptors)}

@@ -30,6 +30,7 @@ var checks = []struct {
 	{"scheduling", checkScheduling},
 	{"open files", checkOpenFiles},
 	{"source ports", checkSourcePorts},
+	{"splice", checkSplice},
 	{"pipes", checkPipes},
 	{"congestion control", checkCongestionControl},
 	{"disk limits", checkDiskLimits},
@@ -260,6 +261,15 @@ func checkSourcePorts(m machine) (finding, error) {
 		return fine("%d: as many sessions with each address of a backend", n)
 	}
 	return better(markPoor, m.set(key, `"10240 65535"`), "only %d: as many sessions with each address of a backend, those that ended within a minute included", n)
+}
+
+// checkSplice is about sandboxes: without splice(2) all bytes are copied.
+func checkSplice(m machine) (finding, error) {
+	if err := m.splice(); err != nil {
+		return better(markNote, m.grant("--security-opt seccomp=PROFILE", "systemctl edit sluice   # SystemCallFilter= must let splice be"),
+			"not to be had (%v): streams are copied, which costs more CPU and nothing else", err)
+	}
+	return fine("streams are moved inside the kernel")
 }
 
 // checkPipes is about splice(2): a half that streams borrows a pipe of 1 MiB. Above

@@ -15,6 +15,7 @@ import (
 type machine struct {
 	read     func(path string) ([]byte, error)
 	steering func() steering.Support
+	splice   func() error
 	netns    func() (*metrics.Netns, error)
 	cpus     func() int // that may be used, as the runtime counts them
 }

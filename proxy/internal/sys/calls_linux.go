@@ -33,6 +33,7 @@ type Calls struct {
 	Read      func(fd int, p []byte) (int, syscall.Errno)
 	Write     func(fd int, p []byte) (int, syscall.Errno)
 	Splice    func(from, to, n int) (int, syscall.Errno)
+	ReadPipe  func(fd int, p []byte) (int, syscall.Errno)
 	Shutdown  func(fd int) syscall.Errno // the sending side
 	Unsent    func(fd int) (int, syscall.Errno)
 	Close     func(fd int) syscall.Errno
@@ -82,6 +83,10 @@ func Linux() Calls {
 			// No SPLICE_F_MORE: it corks the last segment for 200 ms.
 			r, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK)
 			return int(r), e
+		},
+		ReadPipe: func(fd int, p []byte) (int, syscall.Errno) {
+			n, _, e := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+			return int(n), e
 		},
 		Shutdown: func(fd int) syscall.Errno {
 			_, _, e := syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
