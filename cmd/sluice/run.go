@@ -47,14 +47,18 @@ func work(e env) int {
 	return exitOK
 }
 
-// check reports every fault of a configuration, or what would run. It opens no
-// socket.
+// check reports every fault of a configuration, what this machine lacks for it, or what
+// would run. It opens no socket.
 func check(e env, args []string) int {
 	r, status := configure(e, "check", args)
 	if status >= 0 {
 		return status
 	}
-	if err := r.config.Describe(e.stdout); err != nil {
+	needs, err := control.Check(r.config)
+	if err == nil {
+		err = r.config.Describe(e.stdout, needs)
+	}
+	if err != nil {
 		fmt.Fprintln(e.stderr, "sluice:", err)
 		return exitFault
 	}

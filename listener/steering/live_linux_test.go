@@ -61,6 +61,30 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 }
 
+// A seat that leaves and is called back gets connections again, and at once: its socket
+// has been in the program's map all the time.
+func TestCalledBack(t *testing.T) {
+	needBPF(t)
+	for _, policy := range []Policy{Least, RoundRobin} {
+		t.Run(policy.String(), func(t *testing.T) {
+			s := start(t, "127.0.0.1:0", 3, policy)
+			if err := s.steering.Remove(1); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := s.steering.Place(1, s.group.FD(1)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("it took %v", took)
+			}
+			clients := s.stream()
+			defer clients.end()
+			s.eachTakes()
+		})
+	}
+}
+
 // The policy of a live group changes while clients come and one seat is leaving.
 func TestPolicyChangesLive(t *testing.T) {
 	needBPF(t)

@@ -93,8 +93,13 @@ func load(rows *Rows, policy Policy) (program, error) {
 	return program{all}, nil
 }
 
-// place makes fd the socket of a seat. It is steered to once steerTo names it.
+// place makes fd the socket of a seat. It is steered to once steerTo names it. One that
+// is there already stays: a seat that is called back has never left the map, and the
+// kernel takes a socket twice for a fault.
 func (p program) place(seat, fd int) error {
+	if p.has(seat, fd) {
+		return nil
+	}
 	err := p.all.Maps[nameSockets].Put(uint32(seat), uint64(fd))
 	// A socket can be in one such map. The kernel frees that of a program just
 	// detached in its own time, which is some milliseconds.
@@ -106,6 +111,16 @@ func (p program) place(seat, fd int) error {
 		return fmt.Errorf("place the socket of seat %d: %w", seat, err)
 	}
 	return nil
+}
+
+// has says whether fd is the socket of a seat: the map shows sockets by their cookies.
+func (p program) has(seat, fd int) bool {
+	var there uint64
+	if p.all.Maps[nameSockets].Lookup(uint32(seat), &there) != nil {
+		return false
+	}
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	return err == nil && cookie == there
 }
 
 // remove forgets a seat's socket. Most often the kernel has, when it closed.

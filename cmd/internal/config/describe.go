@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Describe writes what would run, for people.
-func (c Config) Describe(w io.Writer) error {
+// Describe writes what would run, and what it needs of the machine, for people.
+func (c Config) Describe(w io.Writer, needs string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(what string, format string, args ...any) {
 		fmt.Fprintf(t, "%s\t%s\n", what, fmt.Sprintf(format, args...))
@@ -46,6 +46,7 @@ func (c Config) Describe(w io.Writer) error {
 	if c.Reload.Watch {
 		row("reload", "whenever the file changes")
 	}
+	row("needs", "%s", needs)
 	return t.Flush()
 }
 

@@ -27,7 +27,7 @@ backends = ["10.0.0.1:8080", "10.0.0.2:8080 weight=2", "10.0.0.3:8080 backup"]
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := c.Describe(&b); err != nil {
+	if err := c.Describe(&b, "much"); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/describe.txt", b.String())

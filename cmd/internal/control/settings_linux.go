@@ -10,11 +10,6 @@ import (
 	"sluice/proxy"
 )
 
-// spareFDs are for the control plane, where it lives in the acceptors' process: a
-// service that is full of sessions must still answer /livez and /metrics, on as many
-// connections as the admin endpoint may have, over TCP and over its socket (64 each).
-const spareFDs = 32 + 2*64
-
 // settings makes those of a seat of n. They hold for its acceptor's life: an acceptor
 // that came later may have a smaller share of the pipes.
 func settings(a config.Acceptors, number, n int, nofile uint64) (s proxy.Settings, err error) {
@@ -22,7 +17,7 @@ func settings(a config.Acceptors, number, n int, nofile uint64) (s proxy.Setting
 	s.MaxPipes = max(int(nofile)/16/n, 4)
 	s.Batch = a.Batch() && scheduledAsMost()
 	if a.Mode == config.ModeGoroutine {
-		s.MaxFD = int(nofile) - n - min(spareFDs, int(nofile)/4)
+		s.MaxFD = sessionsBelow(int(nofile), n)
 	}
 	if a.PinCPUs {
 		cpus, err := usableCPUs()
@@ -54,22 +49,6 @@ func mailIsEmpty(m host.Mailbox) bool {
 	var b [1]byte
 	n, _, err := unix.Recvfrom(m.Receive, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return err != nil || n == 0
-}
-
-// raiseNoFile lifts the limit of open files to the hard one and returns it: every
-// session takes two.
-func raiseNoFile() (uint64, error) {
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		return 0, fmt.Errorf("getrlimit nofile: %w", err)
-	}
-	if l.Cur < l.Max {
-		l.Cur = l.Max
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-			return 0, fmt.Errorf("setrlimit nofile %d: %w", l.Max, err)
-		}
-	}
-	return l.Cur, nil
 }
 
 // usableCPUs are the CPUs that this process may run on, in ascending order.
