@@ -134,6 +134,8 @@ func Serve(o Options) error {
 	s.resolver = newResolver(o.Config, o.Log, nil)
 	s.resolver.refresh(ctx, s.started)
 
+	s.window.Sample(s.board, nil, nil, s.started) // so that it has all accepts, from the first on
+
 	// The service is live after this call: the kernel completes handshakes.
 	if err := s.change(o.Config, o.SHA256, s.resolver.known()); err != nil {
 		return err
