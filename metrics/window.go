@@ -37,7 +37,7 @@ type row struct {
 }
 
 // Sample takes the accepted counters of these listeners and seats as they are at
-// now.
+// now. One of none, before a service is live, begins a window that misses no accept.
 func (w *Window) Sample(b *Board, listeners []ID, seats []int, now time.Time) {
 	s := b.sample(listeners, seats)
 	s.at = now

@@ -57,6 +57,24 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// A window that begins before the first listener has all accepts.
+func TestWindowFromTheFirstAcceptOn(t *testing.T) {
+	b := newBoard(t)
+	var w Window
+	w.Sample(b, nil, nil, fixtureTime)
+	b.OpenListener(webID)
+	b.Listener(0, webID).Accepted.Add(48)
+	b.Listener(1, webID).Accepted.Add(16)
+	top := Topology{Listeners: []Listener{{ID: webID, Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 1}}}
+	for after := range 3 {
+		now := fixtureTime.Add(time.Duration(after) * time.Second)
+		if got := TakeSnapshot(b, &w, top, now).Listeners[0].Balance.Accepts; got.Total != 64 || got.MaxOverMean != 1.5 {
+			t.Errorf("after %d s: %+v, want 64 accepts, 48 of them on one of two", after, got)
+		}
+		w.Sample(b, []ID{webID}, []int{0, 1}, now)
+	}
+}
+
 // What has the number of something else counts from zero, although it soon counts
 // higher than that did.
 func TestWindowKnowsWhoIsWho(t *testing.T) {

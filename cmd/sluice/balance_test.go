@@ -218,3 +218,31 @@ func skewTo(t *testing.T, s *instance, acceptor, n int) {
 		t.Fatalf("shares %v, want all with acceptor %d", b.Shares, acceptor)
 	}
 }
+
+// The figures of a minute's accepts have clients that came before anything was ready.
+func TestBalanceCountsFromTheFirstConnection(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, mode string) {
+		const clients = 64
+		port := local(freePort(t))
+		s := launch(t, nil, "run", "--mode", mode, "--listen", port, "--backend", echoing(t).addr, "--acceptors", "2", "--admin", "127.0.0.1:0", "--log-format", "json")
+		for made := 0; made < clients; {
+			c, err := net.DialTimeout("tcp", port, time.Second)
+			if err != nil { // nobody listens yet
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			t.Cleanup(func() { c.Close() })
+			made++
+		}
+		s.awaitReady()
+		var accepts float64
+		eventually(t, stopWithin, "all accepts are in the window", func() bool {
+			accepts = s.status().Listeners[0].Balance.Accepts.Total
+			return accepts >= clients
+		})
+		if accepts != clients {
+			t.Errorf("%v accepts, want %d", accepts, clients)
+		}
+	})
+}

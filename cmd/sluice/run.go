@@ -30,7 +30,7 @@ func serve(e env, o control.Options) int {
 	switch err := control.Serve(o); {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, control.ErrCut): // logged already
+	case errors.Is(err, control.ErrCut), errors.Is(err, control.ErrStranded): // logged already
 		return exitFault
 	default:
 		o.Log.Error("not started", "error", err)

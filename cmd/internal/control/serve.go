@@ -98,7 +98,7 @@ type service struct {
 }
 
 // Serve runs a service until a signal has ended it. It returns nil after a clean
-// drain and ErrCut after one that had to cut sessions.
+// drain, ErrCut after one that had to cut sessions, and ErrStranded if it ended by itself.
 func Serve(o Options) error {
 	s := &service{
 		Options: o, started: time.Now(), state: &state{}, ledger: newLedger(), support: sync.OnceValue(steering.Probe),
@@ -134,6 +134,8 @@ func Serve(o Options) error {
 	s.resolver = newResolver(o.Config, o.Log, nil)
 	s.resolver.refresh(ctx, s.started)
 
+	s.window.Sample(s.board, nil, nil, s.started) // so that it has all accepts, from the first on
+
 	// The service is live after this call: the kernel completes handshakes.
 	if err := s.change(o.Config, o.SHA256, s.resolver.known()); err != nil {
 		return err
@@ -144,8 +146,11 @@ func Serve(o Options) error {
 	s.ready.Store(true)
 	endpoints.serve(s)
 	s.announce(endpoints)
-	s.conduct(ctx)
-	return s.drain()
+	stranded := s.conduct(ctx)
+	if err := s.drain(); err != nil && stranded == nil {
+		return err
+	}
+	return stranded
 }
 
 // loopsWithin bounds the wait for the first turns: a machine may be so busy that one of
@@ -165,9 +170,9 @@ func (s *service) awaitLoops() {
 // for being woken, and is nearly all that a service at rest spends.
 const sampleEvery = 5 * time.Second
 
-// conduct looks after a live service until the first signal that ends it. It is the one
-// goroutine that changes the service.
-func (s *service) conduct(ctx context.Context) {
+// conduct looks after a live service until the first signal that ends it, or until nobody
+// can reach it. It is the one goroutine that changes the service.
+func (s *service) conduct(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.sample(time.Now())
@@ -177,6 +182,8 @@ func (s *service) conduct(ctx context.Context) {
 	defer func() { resolved.stop() }()
 	watching := s.watchFile(ctx)
 	defer func() { watching.stop() }()
+	stranded, stop := watchNamespace(s.Log)
+	defer stop()
 	for {
 		var step <-chan time.Time
 		if len(s.state.departures()) > 0 || len(s.gone) > 0 {
@@ -189,7 +196,11 @@ func (s *service) conduct(ctx context.Context) {
 				continue
 			}
 			s.Log.Info("draining", "signal", fmt.Sprint(sig), "timeout", s.state.config.Limits.DrainTimeout.String())
-			return
+			return nil
+		case <-stranded:
+			s.Log.Error("ending: the network namespace has lost its interfaces, and nobody reaches it; in a container, the one that owns the namespace has ended or was restarted")
+			s.hurried = true // all peers are out of reach
+			return ErrStranded
 		case now := <-sample.C:
 			s.sample(now)
 			s.forget()
