@@ -103,7 +103,8 @@ type AcceptorCells struct {
 	Paused        Gauge   // 1 while it accepts nothing for lack of descriptors or memory
 	_             [8]uint64
 
-	Hung  Gauge   // 1 while it does not turn although it was given something
-	Hangs Counter // times that was so
-	_     [6]uint64
+	Hung   Gauge   // 1 while it does not turn although it was given something
+	Hangs  Counter // times that was so
+	Record Gauge   // what it writes into its journal: journal.Closed and its like; 0 = nothing
+	_      [5]uint64
 }
