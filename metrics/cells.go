@@ -105,6 +105,6 @@ type AcceptorCells struct {
 
 	Hung   Gauge   // 1 while it does not turn although it was given something
 	Hangs  Counter // times that was so
-	Record Gauge   // what it writes into its journal: journal.Closed and its like; 0 = nothing
+	Record Gauge   // what it is to write into its journal (journal.Want); 0 = nothing
 	_      [5]uint64
 }

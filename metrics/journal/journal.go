@@ -84,7 +84,14 @@ func (j *Journal) Close() error {
 
 // Use has the Reader look at a seat's ring from now on. It must be told before an
 // acceptor is to write there.
-func (j *Journal) Use(seat int) { j.seats.Or(1 << seat) }
+func (j *Journal) Use(seat int) {
+	if bit := uint64(1) << seat; j.seats.Or(bit)&bit == 0 {
+		j.Wake() // the Reader may sleep without an ear for this seat
+	}
+}
+
+// Wake has the Reader look once, also for what a writer that died has left.
+func (j *Journal) Wake() { strike(j.bell) }
 
 func (j *Journal) ring(seat int) *ring {
 	return (*ring)(unsafe.Pointer(&j.mem[seat*ringSize]))

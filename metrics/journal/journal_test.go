@@ -37,7 +37,7 @@ func world(t testing.TB) (*Journal, *Reader) {
 // ended is a record with a number that tells it from others.
 func ended(seat int, n uint64) *Record {
 	r := &Record{Session: NewID(seat, int32(n)&0xffff, 7), Listener: 3, Target: 4, Opened: 1000, At: 1000 + int64(n), Received: n, Kind: KindClosed}
-	r.SetClient(netip.MustParseAddrPort("192.0.2.7:5000"))
+	r.Client = PeerOf(netip.MustParseAddrPort("192.0.2.7:5000"))
 	return r
 }
 
@@ -65,7 +65,7 @@ func TestEveryRecordComesOnce(t *testing.T) {
 	if n := r.Drain(take); n != 0 {
 		t.Errorf("%d came twice", n)
 	}
-	if c := ended(0, 1).Client().String(); c != "192.0.2.7:5000" {
+	if c := ended(0, 1).Client.AddrPort().String(); c != "192.0.2.7:5000" {
 		t.Error(c)
 	}
 }

@@ -129,9 +129,6 @@ func (r *Reader) Wait() bool {
 	return err == nil && !r.closed.Load()
 }
 
-// Wake ends a Wait, for a seat that has come into use meanwhile.
-func (r *Reader) Wake() { strike(r.j.bell) }
-
 // Close ends a Wait for good. The Journal is closed after it, and after the goroutine
 // that drains.
 func (r *Reader) Close() {

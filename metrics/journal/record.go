@@ -21,8 +21,7 @@ type Record struct {
 	At        int64      // this happened
 	Received  uint64     // bytes from the client, delivered to the backend
 	Sent      uint64     // bytes to the client
-	client    [16]byte
-	port      uint16
+	Client    Peer
 	Kind      Kind
 	Flags     Flags
 	Reason    metrics.Reason // KindClosed
@@ -79,15 +78,26 @@ const (
 	Queued
 )
 
-// SetClient notes who the client is; the zero AddrPort is nobody.
-func (r *Record) SetClient(a netip.AddrPort) { r.client, r.port = a.Addr().As16(), a.Port() }
+// Peer is an address without a pointer in it. The zero one is not known.
+type Peer struct {
+	ip   [16]byte
+	port uint16
+}
 
-// Client is who the client is; not valid if that is not known.
-func (r *Record) Client() netip.AddrPort {
-	if r.client == ([16]byte{}) {
+// PeerOf is a as a Peer.
+func PeerOf(a netip.AddrPort) Peer {
+	if !a.IsValid() {
+		return Peer{}
+	}
+	return Peer{a.Addr().As16(), a.Port()}
+}
+
+// AddrPort is p as an address; IPv4 in IPv6's clothes comes out as IPv4.
+func (p Peer) AddrPort() netip.AddrPort {
+	if p == (Peer{}) {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(netip.AddrFrom16(r.client).Unmap(), r.port)
+	return netip.AddrPortFrom(netip.AddrFrom16(p.ip).Unmap(), p.port)
 }
 
 // Age is how long the session had lasted.
