@@ -53,7 +53,7 @@ type header struct {
 
 // NewBoard makes an empty board, owned by this process. The caller closes it.
 func NewBoard() (*Board, error) {
-	fd, err := createBoardFile(int64(boardSize))
+	fd, err := CreateShared("sluice-board", int64(boardSize))
 	if err != nil {
 		return nil, fmt.Errorf("create board: %w", err)
 	}
@@ -77,7 +77,7 @@ func OpenBoard(fd int) (*Board, error) {
 }
 
 func openBoard(fd int) (*Board, error) {
-	size, err := fileSize(fd)
+	size, err := SharedSize(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func openBoard(fd int) (*Board, error) {
 		return nil, err
 	}
 	if err := b.header().check(); err != nil {
-		unmap(b.mem)
+		Unmap(b.mem)
 		return nil, err
 	}
 	// What was opened is known to the owner only. A successor takes any place as used.
@@ -110,7 +110,7 @@ func (h *header) check() error {
 }
 
 func mapBoard(fd int) (*Board, error) {
-	mem, err := mapShared(fd, int(boardSize))
+	mem, err := MapShared(fd, 0, int(boardSize))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (b *Board) FD() int { return b.fd }
 
 // Close unmaps the board: none of its cells may be touched afterwards.
 func (b *Board) Close() error {
-	return errors.Join(unmap(b.mem), closeFD(b.fd))
+	return errors.Join(Unmap(b.mem), closeFD(b.fd))
 }
 
 // Acceptor returns a seat's cells on itself. It and the three methods below panic

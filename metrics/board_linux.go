@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// createBoardFile makes a memfd of a fixed size: a board that could shrink would
+// CreateShared makes a memfd of a fixed size: shared memory that could shrink would
 // kill by SIGBUS whoever reads it.
-func createBoardFile(size int64) (int, error) {
+func CreateShared(name string, size int64) (int, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("sluice-board", flags|unix.MFD_NOEXEC_SEAL)
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("sluice-board", flags)
+		fd, err = unix.MemfdCreate(name, flags)
 	}
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
@@ -28,7 +28,8 @@ func createBoardFile(size int64) (int, error) {
 	return fd, nil
 }
 
-func fileSize(fd int) (int64, error) {
+// SharedSize is how large the file behind fd is.
+func SharedSize(fd int) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return 0, fmt.Errorf("fstat: %w", err)
@@ -36,12 +37,13 @@ func fileSize(fd int) (int64, error) {
 	return st.Size, nil
 }
 
-// mapShared also keeps fd from programs that this process starts: an inherited
-// descriptor would be passed on. The mapping takes addresses, not memory, also
-// where the kernel promises no more memory than it has.
-func mapShared(fd, size int) ([]byte, error) {
+// MapShared maps a part of what CreateShared made, from a page on. It also keeps fd
+// from programs that this process starts: an inherited descriptor would be passed on.
+// The mapping takes addresses, not memory, also where the kernel promises no more
+// memory than it has.
+func MapShared(fd int, at int64, size int) ([]byte, error) {
 	unix.CloseOnExec(fd)
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	mem, err := unix.Mmap(fd, at, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("mmap %d bytes: %w", size, err)
 	}
@@ -80,9 +82,10 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-func unmap(mem []byte) error {
+// Unmap ends what MapShared began.
+func Unmap(mem []byte) error {
 	if err := unix.Munmap(mem); err != nil {
-		return fmt.Errorf("munmap board: %w", err)
+		return fmt.Errorf("munmap: %w", err)
 	}
 	return nil
 }

@@ -104,7 +104,8 @@ type AcceptorCells struct {
 	SpliceDenied  Counter // splice(2) calls that this machine refuses; after the first, all is copied
 	_             [7]uint64
 
-	Hung  Gauge   // 1 while it does not turn although it was given something
-	Hangs Counter // times that was so
-	_     [6]uint64
+	Hung   Gauge   // 1 while it does not turn although it was given something
+	Hangs  Counter // times that was so
+	Record Gauge   // what it is to write into its journal (journal.Want); 0 = nothing
+	_      [5]uint64
 }

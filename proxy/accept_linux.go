@@ -223,6 +223,7 @@ func (a *Acceptor) countHeld(l *listener, of int) {
 func (a *Acceptor) admit(l *listener, fd int) {
 	if !a.takePlace(l) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
+		a.noteReject(l, fd, metrics.RejectMaxSessions)
 		a.drop(l)
 		a.sys.Reset(fd)
 		return
@@ -236,6 +237,7 @@ func (a *Acceptor) admit(l *listener, fd int) {
 	s.half[toClient].splicing = l.Relay == RelaySplice
 	s.maxTick = a.maxTickOf(l, s)
 	s.opening = a.openings.lend()
+	a.noteAccepted(slot, s)
 	if errno := a.watch(slot, s, client); errno != 0 {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 		a.end(slot, s, cutFor(metrics.ReasonInternal))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy/internal/sys"
 )
 
@@ -16,6 +17,7 @@ type Options struct {
 	Seat    int // its number, 0..metrics.MaxAcceptors-1
 	Board   *metrics.Board
 	Notices chan Notice        // may be nil; a full channel loses the notice
+	Journal *journal.Writer    // where it writes down what AcceptorCells.Record asks for; nil = nowhere
 	Restore func(fd int) error // undoes, on an accepted connection, what its listening socket was given before PhaseLeaving
 	Settings
 }
@@ -41,6 +43,7 @@ type Acceptor struct {
 	loop
 	intake
 	holdings
+	journaling
 	inbox
 }
 
@@ -108,6 +111,7 @@ func New(o Options) (*Acceptor, error) {
 	a.slab, a.openings, a.buffer = newSlab(), newOpenings(), make([]byte, bufferSize)
 	a.runs, a.streams = newRunList(), newRunList()
 	a.random = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(o.Seat)))
+	a.slab.first = a.random.Uint32() & genMask
 	a.failing = map[metrics.ID]struct{}{}
 	a.ended = make(chan struct{})
 	if o.MaxFD > 0 {

@@ -44,6 +44,7 @@ func brokenAt(sd side) ending {
 // end is the one place where a session ends. Both descriptors are closed after it, the
 // slot is free, and its reason is counted.
 func (a *Acceptor) end(slot int32, s *session, e ending) {
+	a.noteEnd(slot, s, e.reason)
 	switch e.manner {
 	case atClient, atBackend:
 		a.closeBroken(s, side(e.manner-atClient))

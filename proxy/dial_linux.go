@@ -57,6 +57,7 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) sy
 	a.pick(s, t.ID)
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
+	a.noteDial(s, t.ID)
 	if p.Source.IsValid() {
 		errno = a.sys.Bind(fd, p.Source)
 	}
@@ -127,6 +128,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	c := a.targetOf(s)
 	c.Sessions.Add(1)
 	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))
+	a.noteConnected(s)
 	a.works(s)
 	return outcome{state: stateRelaying}
 }
@@ -160,6 +162,7 @@ func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError
 func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metrics.ConnectError) bool {
 	o := a.openings.of(s)
 	a.targetOf(s).Errors[class].Add(1)
+	a.noteDialFailed(s, class)
 	o.lastError = class
 	o.tried[o.tries] = id
 	o.tries++

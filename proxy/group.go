@@ -84,6 +84,7 @@ func (a *Acceptor) receive(of *served) {
 		if fd < 0 { // no descriptor was free to receive it with; the kernel has closed it
 			l.Rows[of.seat].Lost()
 			l.cells.Closed[metrics.ReasonInternal].Add(1)
+			a.noteLost(l)
 			l.cells.Duration.Observe(0)
 			a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: syscall.EMFILE})
 			return

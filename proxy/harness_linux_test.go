@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
@@ -55,6 +56,7 @@ type setup struct {
 	group     func(*Group) // adds to what all acceptors are given
 	mail      func(i int) (receive, send int)
 	sys       func(*sys.Calls) // changes the system calls of every acceptor
+	want      journal.Want     // what goes into the journal: all, but for benchmarks nothing
 }
 
 func (o *setup) listener() *Listener { return &o.plan.Listeners[0] }
@@ -66,6 +68,9 @@ func (o *setup) pool() *pool.Pool    { return &o.plan.Pools[0] }
 type service struct {
 	t         testing.TB
 	board     *metrics.Board
+	journal   *journal.Journal
+	records   *journal.Reader
+	partly    bool // the journal does not hold all of a test
 	plan      *Plan
 	phases    map[int]Phase // of acceptors; serving unless told otherwise
 	acceptors []*Acceptor
@@ -92,10 +97,13 @@ func start(t testing.TB, change ...func(*setup)) *service {
 	s.backend = s.listen("127.0.0.1:0")
 	go s.acceptAll()
 
-	o := setup{acceptors: 1, maxPipes: 16, plan: &Plan{
+	o := setup{acceptors: 1, maxPipes: 16, want: journal.WantEnds | journal.WantConnects | journal.WantSteps, plan: &Plan{
 		Listeners: []Listener{{ID: webID, Name: "web", Phase: PhaseServing, Pool: appID}},
 		Pools:     []pool.Pool{{ID: appID, Name: "app", ConnectTimeout: deadline, Targets: []pool.Target{targetAt(0, addrOf(s.backend))}}},
 	}}
+	if _, is := t.(*testing.B); is {
+		o.want = 0
+	}
 	for _, c := range change {
 		c(&o)
 	}
@@ -108,6 +116,10 @@ func (s *service) run(o setup) {
 	board, err := metrics.NewBoard()
 	s.must(err)
 	s.board = board
+	s.journal, err = journal.New()
+	s.must(err)
+	s.records, err = s.journal.NewReader()
+	s.must(err)
 	var listening []net.Listener
 	var group Group
 	var send []int
@@ -132,8 +144,10 @@ func (s *service) run(o setup) {
 	}
 	for i := range o.acceptors {
 		s.views[i].Groups, s.views[i].Mail = map[metrics.ID]Group{webID: group}, send
+		s.journal.Use(i)
+		board.Acceptor(i).Record.Store(int64(o.want))
 		a, err := New(Options{
-			Seat: i, Board: board, Restore: func(int) error { return nil }, Settings: Settings{CPUs: o.cpus, MaxPipes: o.maxPipes},
+			Seat: i, Board: board, Journal: s.journal.Writer(i), Restore: func(int) error { return nil }, Settings: Settings{CPUs: o.cpus, MaxPipes: o.maxPipes},
 		})
 		s.must(err)
 		if o.sys != nil {
@@ -159,6 +173,11 @@ func (s *service) run(o setup) {
 				s.t.Errorf("acceptor %d left %d slots used and %d timers armed", i, a.slab.used, a.wheel.armed)
 			}
 		}
+		if o.want != 0 {
+			s.checkJournal()
+		}
+		s.records.Close()
+		s.must(s.journal.Close())
 		s.must(board.Close())
 	})
 }

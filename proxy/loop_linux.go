@@ -87,6 +87,7 @@ func (a *Acceptor) Run() {
 			a.end(slot, s, cutFor(reasonOfClose))
 		}
 	}
+	a.Journal.Flush()
 	a.open(false)
 	a.closeLoop()
 	a.cells.ThreadID.Store(0)
@@ -98,6 +99,7 @@ func (a *Acceptor) turn() {
 	n := a.await()
 	a.found, a.turned = a.found+n, a.turned+1
 	a.readClock()
+	a.lookWanted()
 	a.ready = a.ready[:0]
 	for i := range n {
 		a.dispatch(&a.events[i])
@@ -113,6 +115,7 @@ func (a *Acceptor) turn() {
 	a.runStreams(streams)
 	a.sweepSome()
 	a.beat(n < len(a.events))
+	a.Journal.Flush()
 	a.cells.Turns.Add(1)
 	a.cells.Heartbeat.Store(a.clockNow())
 }

@@ -80,6 +80,9 @@ func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 		a.setState(slot, s, stateRelaying)
 		a.relay(slot, s)
 	default:
+		if o.state == stateWaiting {
+			a.noteWaits(s)
+		}
 		a.setState(slot, s, o.state)
 	}
 }

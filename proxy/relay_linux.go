@@ -307,6 +307,7 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 		return
 	}
 	s.moved, s.unsent = a.tick, 0
+	a.noteDelivered(s, d, path, n)
 	l, b := a.listenerOf(s).cells, a.targetOf(s)
 	if d == toBackend {
 		l.Received[path].Add(uint64(n))

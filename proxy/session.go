@@ -38,6 +38,7 @@ type session struct {
 	maxTick     uint32         // tick at which max_duration ends; 0 = never
 	timer       link
 	nextRun     int32 // run list; also the free list
+	note        int32 // index in the acceptor's notes plus one; 0 = nobody wanted records as it began
 }
 
 type state uint8

@@ -1,6 +1,6 @@
 package proxy
 
-// chunkSize sessions are allocated at a time: 512 x 112 B = 56 KiB, large enough
+// chunkSize sessions are allocated at a time: 512 x 120 B = 60 KiB, large enough
 // that the allocator gives it pages of its own, small beside the smallest service.
 const chunkSize = 512
 
@@ -10,6 +10,7 @@ type slab struct {
 	chunks [][]session
 	free   int32 // head of the free list through nextRun; -1 = none
 	used   int
+	first  uint32 // generation that slots begin with; any number, see journal.ID
 }
 
 func newSlab() slab { return slab{free: -1} }
@@ -43,7 +44,8 @@ func (b *slab) grow() {
 	first := int32(len(b.chunks) * chunkSize)
 	b.chunks = append(b.chunks, make([]session, chunkSize))
 	for i := int32(chunkSize) - 1; i >= 0; i-- {
-		b.at(first + i).nextRun = b.free
+		s := b.at(first + i)
+		s.gen, s.nextRun = b.first, b.free
 		b.free = first + i
 	}
 }

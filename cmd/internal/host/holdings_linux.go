@@ -11,6 +11,7 @@ import (
 	"sluice/listener"
 	"sluice/listener/steering"
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 )
 
@@ -44,7 +45,7 @@ type holding struct {
 	seats  []proxy.Row
 }
 
-func newHoldings(b *metrics.Board, start *workerStart, notices chan proxy.Notice) (*holdings, error) {
+func newHoldings(b *metrics.Board, j *journal.Writer, start *workerStart, notices chan proxy.Notice) (*holdings, error) {
 	h := &holdings{
 		seat: start.Seat, board: b, cells: b.Acceptor(start.Seat), receive: -1,
 		listeners: map[metrics.ID]*holding{}, staged: map[int]*proxy.Sockets{}, lent: map[int]*proxy.Sockets{},
@@ -55,7 +56,7 @@ func newHoldings(b *metrics.Board, start *workerStart, notices chan proxy.Notice
 	h.cells.Generation.Store(0) // a predecessor's would say that this loop runs a Plan already
 	var err error
 	h.acceptor, err = proxy.New(proxy.Options{
-		Seat: start.Seat, Board: b, Notices: notices, Restore: listener.Restore, Settings: start.Settings,
+		Seat: start.Seat, Board: b, Journal: j, Notices: notices, Restore: listener.Restore, Settings: start.Settings,
 	})
 	return h, err
 }

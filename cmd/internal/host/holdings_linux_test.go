@@ -18,7 +18,7 @@ func TestWorkerChecksWhatItIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	h, err := newHoldings(b, &workerStart{Seat: 1, Settings: proxy.Settings{MaxPipes: 4}}, nil)
+	h, err := newHoldings(b, nil, &workerStart{Seat: 1, Settings: proxy.Settings{MaxPipes: 4}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 )
 
@@ -63,6 +64,7 @@ type Options struct {
 	Mode    string            // Goroutine or Process
 	Log     *slog.Logger      // must not block
 	Board   *metrics.Board    // outlives the Host
+	Journal *journal.Journal  // the same
 	Notices chan proxy.Notice // outlives the Host; one that nobody takes is lost
 	Gone    func(seat int)    // nothing of the acceptor runs any more, the seat may be given to another; any goroutine. nil = nobody asks
 }

@@ -90,6 +90,7 @@ func (s *supervisor) bury(w *worker, how string) (lost uint64) {
 	for _, n := range s.Board.GiveBack(w.seat) {
 		lost += n
 	}
+	s.Journal.Wake() // it may have written what it told nobody of
 	// It may be what is prepared that killed it. Its successor shows, which comes to that
 	// as well: who dies of it again does not die by chance.
 	if e := s.prepared; e != nil && w.told.latest == e && w.told.bound != e {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 )
 
@@ -45,7 +46,12 @@ func TestDeathByOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSupervisor(Options{Board: b}, newReaper())
+	j, err := journal.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	s := newSupervisor(Options{Board: b, Journal: j}, newReaper())
 	w := s.newWorkerLocked(3)
 	s.inForce, s.prepared, s.verdicts = e, &edition{Orders: e.Orders, seats: e.seats}, make(chan verdict, 9)
 	for _, row := range []struct {

@@ -14,6 +14,8 @@ import (
 const (
 	fdSupervisor = 3 // the protocol; its end is the supervisor's end
 	fdBoard      = 4
+	fdJournal    = 5
+	fdBell       = 6 // of the journal
 )
 
 // process is a worker process with the supervisor's end of the protocol.
@@ -28,7 +30,7 @@ func (s *supervisor) launch(seat int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []uintptr{0, 1, 2, uintptr(theirs), uintptr(s.Board.FD())}
+	files := []uintptr{0, 1, 2, uintptr(theirs), uintptr(s.Board.FD()), uintptr(s.Journal.FD()), uintptr(s.Journal.Bell())}
 	started, err := s.reaper.start("/proc/self/exe", []string{"sluice", "worker", strconv.Itoa(seat)}, files)
 	unix.Close(theirs)
 	if err != nil {

@@ -105,7 +105,7 @@ func (t *threads) acceptor(e *edition, seat int) (*thread, error) {
 		return a, nil
 	}
 	made, err := proxy.New(proxy.Options{
-		Seat: seat, Board: t.Board, Notices: t.Notices, Restore: listener.Restore, Settings: e.Settings[seat],
+		Seat: seat, Board: t.Board, Journal: t.Journal.Writer(seat), Notices: t.Notices, Restore: listener.Restore, Settings: e.Settings[seat],
 	})
 	if err != nil {
 		return nil, err

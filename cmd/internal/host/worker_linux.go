@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 )
 
@@ -22,7 +23,7 @@ import (
 func Work() error {
 	// The service's signals are the supervisor's affair, also when the whole process
 	// group gets them.
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	runtime.GOMAXPROCS(2) // the loop, and this
 	conn, err := supervisorConn()
 	if err != nil {
@@ -43,8 +44,12 @@ func Work() error {
 	if err != nil {
 		return w.answer(m, err)
 	}
+	writer, err := journal.Open(fdJournal, fdBell, m.Start.Seat)
+	if err != nil {
+		return w.answer(m, err)
+	}
 	notices := make(chan proxy.Notice, 64)
-	h, err := newHoldings(board, m.Start, notices)
+	h, err := newHoldings(board, writer, m.Start, notices)
 	if err != nil {
 		return w.answer(m, err)
 	}

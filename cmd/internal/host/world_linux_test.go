@@ -20,6 +20,7 @@ import (
 	"sluice/listener"
 	"sluice/listener/steering"
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 	"sluice/proxy/pool"
 )
@@ -38,6 +39,7 @@ type world struct {
 	backends   chan net.Conn  // what has come to the backend
 	target     netip.AddrPort // the backend, but where a test has its own
 	board      *metrics.Board
+	journal    *journal.Journal
 	backend    net.Listener
 	rows       *steering.Rows // of all listeners
 	listeners  []*tested
@@ -69,6 +71,9 @@ func newWorld(t testing.TB, mode string, seats ...int) *world {
 	if w.board, err = metrics.NewBoard(); err != nil {
 		t.Fatal(err)
 	}
+	if w.journal, err = journal.New(); err != nil {
+		t.Fatal(err)
+	}
 	if w.rows, err = steering.NewRows(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +95,7 @@ func newWorld(t testing.TB, mode string, seats ...int) *world {
 	}
 	w.setSeats(seats...)
 	w.Host = New(Options{
-		Mode: mode, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Board: w.board,
+		Mode: mode, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Board: w.board, Journal: w.journal,
 		Notices: make(chan proxy.Notice, 64), Gone: func(seat int) { w.gone <- seat },
 	})
 	t.Cleanup(w.end)
@@ -113,6 +118,7 @@ func (w *world) end() {
 	}
 	_ = w.rows.Close()
 	_ = w.board.Close()
+	_ = w.journal.Close()
 	if w.Failed() {
 		w.Logf("the host's log:\n%s", w.log.String())
 	}
