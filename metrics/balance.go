@@ -27,6 +27,8 @@ type Balance struct {
 	ChiSquare float64 `json:"chi_square_per_df"`
 	// Chance is what a fair hash would give.
 	Chance Chance `json:"chance"`
+	// Evenness is all of that in a word.
+	Evenness Evenness `json:"evenness"`
 }
 
 // Chance is what balance to expect when each of a total of connections goes to
@@ -40,7 +42,7 @@ type Chance struct {
 // BalanceOf measures counts, one per acceptor, none negative.
 func BalanceOf(counts []float64) Balance {
 	k := float64(len(counts))
-	b := Balance{Shares: make([]float64, len(counts))}
+	b := Balance{Shares: make([]float64, len(counts)), Evenness: EvennessNone}
 	lowest, highest := math.Inf(1), 0.0
 	for _, x := range counts {
 		b.Total += x
@@ -64,6 +66,7 @@ func BalanceOf(counts []float64) Balance {
 		b.ChiSquare = variations / mean / (k - 1)
 	}
 	b.Chance = ChanceOf(b.Total, len(counts))
+	b.Evenness = b.evenness()
 	return b
 }
 

@@ -42,6 +42,8 @@ type Reload struct {
 	Succeeded   bool              `json:"succeeded"`    // the last one; true before the first
 	LastSuccess time.Time         `json:"last_success"` // the start counts as one
 	Results     map[string]uint64 `json:"results"`      // by result (ReloadSuccess...); a Snapshot has all
+	Last        string            `json:"last"`         // the text of the last one's verdict; "" before the first
+	LastTime    time.Time         `json:"last_time"`    // of that; the start before the first
 }
 
 // Listener is a configured listener.

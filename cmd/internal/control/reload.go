@@ -26,16 +26,18 @@ type reloads struct {
 	results map[string]uint64
 	ok      bool
 	last    time.Time // success
+	text    string    // of the last verdict
+	at      time.Time // of that
 	ended   bool      // the service drains: none is begun any more
 }
 
 func (r *reloads) succeeded(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ok, r.last = true, now
+	r.ok, r.last, r.at = true, now, now
 }
 
-func (r *reloads) count(result string) {
+func (r *reloads) count(result, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.results == nil {
@@ -43,8 +45,9 @@ func (r *reloads) count(result string) {
 	}
 	r.results[result]++
 	r.ok = result == metrics.ReloadSuccess
+	r.text, r.at = text, time.Now()
 	if r.ok {
-		r.last = time.Now()
+		r.last = r.at
 	}
 }
 
@@ -58,7 +61,7 @@ func (r *reloads) end() {
 func (r *reloads) show() metrics.Reload {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return metrics.Reload{Succeeded: r.ok, LastSuccess: r.last, Results: maps.Clone(r.results)}
+	return metrics.Reload{Succeeded: r.ok, LastSuccess: r.last, Results: maps.Clone(r.results), Last: r.text, LastTime: r.at}
 }
 
 func isReload(sig os.Signal) bool { return sig == syscall.SIGHUP }
@@ -74,7 +77,7 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 	c, sha256, err := s.Read()
 	if err != nil {
 		if !dryRun {
-			s.reloads.count(metrics.ReloadRefused)
+			s.reloads.count(metrics.ReloadRefused, err.Error())
 		}
 		return s.verdict(false, err.Error(), nil)
 	}
@@ -102,10 +105,10 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 		return nil
 	})
 	if err != nil {
-		s.reloads.count(metrics.ReloadFailed)
+		s.reloads.count(metrics.ReloadFailed, err.Error())
 		return s.verdict(false, err.Error(), nil)
 	}
-	s.reloads.count(metrics.ReloadSuccess)
+	s.reloads.count(metrics.ReloadSuccess, told(changes, "changed"))
 	return s.verdict(true, told(changes, "changed"), changes)
 }
 
