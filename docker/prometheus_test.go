@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -35,41 +34,6 @@ func TestEveryAlertIsShownToFireAndToClear(t *testing.T) {
 		}
 		if !regexp.MustCompile(about + `\[\]`).MatchString(tests) {
 			t.Errorf("%s is not shown to clear", name)
-		}
-	}
-}
-
-// TestRulesNameWhatExists holds all names of metrics in rules and alerts, the texts
-// of runbooks included, against the golden /metrics.
-func TestRulesNameWhatExists(t *testing.T) {
-	known := knownNames(t)
-	for _, file := range []string{"prometheus/rules.yml", "prometheus/alerts.yml"} {
-		for line := range strings.Lines(read(t, file)) {
-			if !strings.Contains(line, "- name:") { // of a group
-				known.check(t, line)
-			}
-		}
-	}
-}
-
-// names are those of series: what /metrics has, and what rules record.
-type names map[string]bool
-
-func knownNames(t *testing.T) names {
-	t.Helper()
-	known := matches(`(?m)^(sluice_\w+)`, read(t, "../metrics/testdata/metrics.txt"))
-	maps.Copy(known, matches(`record: (\S+)`, read(t, "prometheus/rules.yml")))
-	return known
-}
-
-var word = regexp.MustCompile(`[a-zA-Z_:][\w:]*`)
-
-// check fails for a word that looks like a name of ours and is none.
-func (known names) check(t *testing.T, text string) {
-	t.Helper()
-	for _, w := range word.FindAllString(text, -1) {
-		if ours := strings.HasPrefix(w, "sluice_") || strings.Contains(w, ":sluice_"); ours && !known[w] {
-			t.Errorf("there is no %s: %s", w, text)
 		}
 	}
 }

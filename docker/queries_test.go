@@ -2,10 +2,12 @@ package docker
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,16 +53,29 @@ func TestEveryPanelHasData(t *testing.T) {
 // scrape a second.
 var chooseAll = strings.NewReplacer("$job", ".+", "$instance", ".+", "$listener", ".+", "$pool", ".+", "$__rate_interval", "4s")
 
-// startSluice runs one in front of two backends and a third that refuses, with
+// startSluice runs one with limits in front of two backends and a third that refuses, with
 // clients that come and go and a few that stay, until the test ends. It returns its
 // admin address.
 func startSluice(t *testing.T) string {
 	t.Helper()
-	args := []string{"run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--acceptors", "2", "--log-format", "json", "--backend", freeAddress(t)}
-	for range 2 {
-		args = append(args, "--backend", startEcho(t))
-	}
-	addr, admin := serve(t, build(t), args...)
+	config := filepath.Join(t.TempDir(), "sluice.toml")
+	write(t, config, fmt.Sprintf(`
+[acceptors]
+count = 2
+[admin]
+listen = "127.0.0.1:0"
+[log]
+format = "json"
+[limits]
+max_sessions = 1000
+[listener.main]
+bind = "127.0.0.1:0"
+pool = "main"
+max_sessions = 500
+[pool.main]
+backends = [%q, %q, %q]
+`, freeAddress(t), startEcho(t), startEcho(t)))
+	addr, admin := serve(t, build(t), "run", "-c", config)
 	startLoad(t, addr)
 	return admin
 }
@@ -94,12 +109,16 @@ func serve(t *testing.T, program string, args ...string) (addr, admin string) {
 // api is the address of a Prometheus.
 type api string
 
-// startPrometheus scrapes targets with the shipped rules, evaluated once a second.
+// patience is what rules wait: for the next evaluation, or before an alert fires.
+var patience = regexp.MustCompile(`\b(interval|for): \d+[sm]`)
+
+// startPrometheus scrapes targets with the shipped rules, evaluated once a second and
+// with alerts that fire as soon.
 func startPrometheus(t *testing.T, program, every string, targets ...string) api {
 	t.Helper()
 	dir := t.TempDir()
 	for _, f := range []string{"rules.yml", "alerts.yml"} {
-		write(t, filepath.Join(dir, f), strings.ReplaceAll(read(t, filepath.Join("prometheus", f)), "interval: 15s", "interval: 1s"))
+		write(t, filepath.Join(dir, f), patience.ReplaceAllString(read(t, filepath.Join("prometheus", f)), "$1: 1s"))
 	}
 	config := filepath.Join(dir, "prometheus.yml")
 	shipped := read(t, "prometheus/prometheus.yml")

@@ -44,3 +44,18 @@ func TestSettingsInFilesAreValid(t *testing.T) {
 		check(t, "SLUICE_CONFIG="+config, "SLUICE_INSTANCE=sluice-0")
 	})
 }
+
+// TestWorkloadsAskForNothing holds what each Pod may do to what sluice needs.
+func TestWorkloadsAskForNothing(t *testing.T) {
+	for _, file := range []string{"sidecar.yaml", "deployment.yaml", "daemonset.yaml"} {
+		text := read(t, "kubernetes/"+file)
+		for _, want := range []string{
+			"automountServiceAccountToken: false", "runAsNonRoot: true", "readOnlyRootFilesystem: true", "allowPrivilegeEscalation: false",
+			"capabilities: {drop: [ALL]}", "seccompProfile: {type: RuntimeDefault}", "kind: NetworkPolicy",
+		} {
+			if !regexp.MustCompile(`(?m)^[^#\n]*` + regexp.QuoteMeta(want)).MatchString(text) {
+				t.Errorf("%s does not say %s", file, want)
+			}
+		}
+	}
+}

@@ -60,7 +60,7 @@ func fixtureTopology() Topology {
 		},
 		Listeners: []Listener{{
 			ID: webID, Name: "web", Bind: ":0", Address: "[::]:8080", Pool: "web", MaxSessions: 100, Leaving: true,
-			Steering: Steering{Requested: "auto", Effective: "hash", Reason: "bpf_not_permitted"},
+			Steering: Steering{Requested: "auto", Effective: "hash", Reason: "not_permitted"},
 			Queues:   map[int]Queue{0: {Length: 1, Limit: 4096, Drops: 7}},
 		}},
 		Pools: []Pool{{

@@ -17,13 +17,21 @@ var overview = board{
 				queries: []query{{`sum(sluice_acceptor_active_connections{LISTENER})`, ""}}},
 			{kind: number, title: "Failed sessions", width: 4, height: 5, unit: "percentunit", min: at(0), steps: bad(0.001, 0.01),
 				about:   "Part of the ended sessions that found no backend to serve them, or ended by a fault of ours.",
-				queries: []query{{`sum(rate(sluice_listener_closed_connections_total{LISTENER,reason=~"connect_failed|connect_timeout|no_backend|worker_died|internal_error"}[$__rate_interval])) / sum(rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval]))`, ""}}},
+				queries: []query{{`sum(rate(sluice_listener_closed_connections_total{LISTENER,reason=~"` + failures + `"}[$__rate_interval])) / sum(rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval]))`, ""}}},
 			{kind: number, title: "To clients", width: 4, height: 5, unit: "Bps",
 				about:   "Bytes per second sent to clients.",
 				queries: []query{{`sum(rate(sluice_listener_sent_bytes_total{LISTENER}[$__rate_interval]))`, ""}}},
 			{kind: number, title: "Jain's index of accepts", width: 4, height: 5, unit: "none", min: at(0), max: at(1), steps: good(0.8, 0.95),
 				about:   "How evenly acceptors share: 1 is even. The worst listener chosen.",
 				queries: []query{{`min(instance_listener:sluice_accept_jain:ratio5m{LISTENER})`, ""}}},
+		}},
+		{"Alerts", []panel{
+			{kind: number, title: "Alerts that fire", width: 4, height: 6, unit: "none", min: at(0), steps: bad(1, 2),
+				about:   "How many alerts of sluice's fire now, warnings among them.",
+				queries: []query{{`count(ALERTS{INSTANCE,alertname=~"Sluice.+",alertstate="firing"}) or vector(0)`, ""}}},
+			{kind: table, title: "Firing", width: 20, height: 6, unit: "none",
+				about:   "The alerts that fire now, and what about. Their runbooks stand in alerts.yml and in each notification.",
+				queries: []query{{`ALERTS{INSTANCE,alertname=~"Sluice.+",alertstate="firing"}`, ""}}},
 		}},
 		{"Load", []panel{
 			{kind: lines, title: "Accepts", width: 8, unit: "cps", min: at(0), link: toBalance,
@@ -47,7 +55,10 @@ var overview = board{
 			{kind: lines, title: "Sessions ended", width: 12, unit: "cps", min: at(0), stack: true,
 				about:   "By the one reason of each. client_eof and backend_eof are the normal ends.",
 				queries: []query{{`sum by (reason) (rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval]))`, "{{reason}}"}}},
-			{kind: lines, title: "Not accepted", width: 12, unit: "cps", min: at(0),
+			{kind: lines, title: "Failed sessions by listener", width: 12, unit: "percentunit", min: at(0), steps: bad(0.01, 0.05), link: toBalance,
+				about:   "Part of each listener's ended sessions that found no backend to serve them, or ended by a fault of ours.",
+				queries: []query{{`sum by (instance, listener) (rate(sluice_listener_closed_connections_total{LISTENER,reason=~"` + failures + `"}[$__rate_interval])) / (sum by (instance, listener) (rate(sluice_listener_closed_connections_total{LISTENER}[$__rate_interval])) > 0)`, "{{instance}} {{listener}}"}}},
+			{kind: lines, title: "Not accepted", width: 24, unit: "cps", min: at(0),
 				about: "Connections closed before they became sessions, failed calls of accept, and connections the kernel dropped.",
 				queries: []query{
 					{`sum by (listener, reason) (rate(sluice_listener_rejected_connections_total{LISTENER}[$__rate_interval]))`, "{{listener}} rejected: {{reason}}"},
@@ -71,16 +82,25 @@ var overview = board{
 			{kind: lines, title: "Descriptors in use", width: 8, unit: "percentunit", min: at(0), max: at(1), steps: bad(0.6, 0.8),
 				about:   "Of the limit of a process; the fullest of its processes. A session takes two.",
 				queries: []query{{`max by (instance) (sluice_worker_open_fds{INSTANCE}) / max by (instance) (process_max_fds{INSTANCE})`, "{{instance}}"}}},
-			{kind: table, title: "Limits of sessions", width: 8, unit: "short",
-				about: "max_sessions of each listener, and of the whole service where no listener is named; 0 is no limit.",
+			{kind: lines, title: "Sessions by their limit", width: 8, unit: "percentunit", min: at(0), steps: bad(0.75, 0.9), link: toBalance,
+				about: "Sessions that are open by max_sessions, of each listener and of the whole service, where there is such a limit. At 1 what comes on top is closed at once.",
 				queries: []query{
-					{`max by (instance, listener) (sluice_listener_max_sessions{LISTENER}) or max by (instance) (sluice_max_sessions{INSTANCE})`, ""},
+					{`sum by (instance, listener) (sluice_acceptor_active_connections{LISTENER}) / (max by (instance, listener) (sluice_listener_max_sessions{LISTENER}) > 0)`, "{{instance}} {{listener}}"},
+					{`sum by (instance) (sluice_acceptor_active_connections{INSTANCE}) / (max by (instance) (sluice_max_sessions{INSTANCE}) > 0)`, "{{instance}} in all"},
 				}},
 			{kind: lines, title: "Accept queues", width: 8, unit: "percentunit", min: at(0), steps: bad(0.5, 0.8), link: toBalance,
 				about:   "The fullest accept queue of each listener. At 1 the kernel drops connections.",
 				queries: []query{{`max by (instance, listener) (sluice_acceptor_queue_length{LISTENER} / sluice_acceptor_queue_limit{LISTENER})`, "{{instance}} {{listener}}"}}},
+			{kind: table, title: "Limits of sessions", width: 24, height: 6, unit: "short",
+				about: "max_sessions of each listener, and of the whole service where no listener is named; 0 is no limit.",
+				queries: []query{
+					{`max by (instance, listener) (sluice_listener_max_sessions{LISTENER}) or max by (instance) (sluice_max_sessions{INSTANCE})`, ""},
+				}},
 		}},
 	},
 }
+
+// failures are the close reasons of sessions that were not served, as a pattern.
+const failures = "connect_failed|connect_timeout|no_backend|worker_died|internal_error"
 
 var toBalance = link{"Accept balance of ${__field.labels.listener}", acceptBalance.slug, "listener"}
