@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"syscall"
@@ -31,11 +32,13 @@ const (
 
 // What an epoll event belongs to stands in its data: Fd holds slot*2+side and Pad
 // the session's generation. Or Pad is one of these, and Fd an acceptor's number in
-// its upper half and the listener's index in its lower.
+// its upper half and the listener's index in its lower; of a probe its slot in the lower
+// six bits and the slot's uses above.
 const (
 	padListener = -1
 	padMail     = -2
 	padWake     = -3
+	padProbe    = -4
 	genMask     = 1<<31 - 1
 )
 
@@ -88,6 +91,7 @@ func (a *Acceptor) Run() {
 		}
 	}
 	a.open(false)
+	a.endProbes()
 	a.closeLoop()
 	a.cells.ThreadID.Store(0)
 }
@@ -105,6 +109,7 @@ func (a *Acceptor) turn() {
 	if a.tick != a.wheel.now {
 		a.wheel.advance(a.tick, a.expired)
 	}
+	a.probeDue()
 	// Sessions that ask for more while they run wait for the next turn, on either list.
 	streams := a.streams.n
 	for n := a.runs.n; n > 0; n-- {
@@ -243,6 +248,9 @@ func (a *Acceptor) untilDue() (ms int) {
 	if len(a.settling) > 0 {
 		sooner(settleMillis)
 	}
+	if a.probes.due != math.MaxInt64 {
+		sooner((a.probes.due-a.now)/int64(time.Millisecond) + 1)
+	}
 	return ms
 }
 
@@ -263,6 +271,8 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: int(ev.Fd & 0xffff)})
 	case padMail:
 		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: mailbox})
+	case padProbe:
+		a.probeTold(ev)
 	case padWake: // edge-triggered: nothing to read; what was posted runs in this turn
 	default:
 		slot, sd := ev.Fd>>1, side(ev.Fd&1)
