@@ -39,7 +39,7 @@ const (
 	// fields moved, a spare place taken by something else than what it is spared
 	// for (cells.go). A field that takes the place of padding keeps it, and so
 	// does a new word: both read as zero until somebody writes them.
-	layoutVersion = 2
+	layoutVersion = 3
 )
 
 // header is the first cache line of the board.
@@ -159,6 +159,10 @@ func (b *Board) Held() []Gauge { return b.shared(heldAt) }
 // Weights holds, by target index, the weight in force; 0 = it gets nobody new.
 // Only the control plane writes it.
 func (b *Board) Weights() []Gauge { return b.shared(weightsAt) }
+
+// Failing holds, by target index, what acceptors know of targets that did not take a
+// connection. All of them write it.
+func (b *Board) Failing() []Failing { return unsafe.Slice(cellsAt[Failing](b, failingAt), MaxTargets) }
 
 func (b *Board) shared(at uintptr) []Gauge {
 	return unsafe.Slice(cellsAt[Gauge](b, at), MaxTargets)

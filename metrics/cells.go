@@ -30,6 +30,7 @@ const (
 	maxConnectErrors = 12
 	maxPaths         = 4
 	maxWaitEnds      = 4
+	maxProbeEnds     = 4
 )
 
 // More words than places do not compile.
@@ -40,6 +41,7 @@ var (
 	_ [maxConnectErrors - NumConnectErrors]struct{}
 	_ [maxPaths - NumPaths]struct{}
 	_ [maxWaitEnds - NumWaitEnds]struct{}
+	_ [maxProbeEnds - NumProbeEnds]struct{}
 )
 
 // ListenerCells are one acceptor's figures on one listener.
@@ -72,7 +74,8 @@ type TargetCells struct {
 	Received Counter                   // bytes from the target
 	Sent     Counter                   // bytes to the target
 	Connect  LatencyHistogram          // of the established ones, SYN to established
-	_        [6]uint64
+	Probes   [maxProbeEnds]Counter     // of it while it failed
+	_        [2]uint64
 }
 
 // PoolCells are one acceptor's figures on one pool.

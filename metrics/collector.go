@@ -63,6 +63,8 @@ var (
 	backendAddresses     = gauge("backend_addresses", "Addresses its name stands for, 0 = it does not resolve.", "pool", "backend")
 	backendAttempts      = counter("backend_connect_attempts_total", "Connections tried.", backendLabels...)
 	backendConnectErrors = counter("backend_connect_errors_total", "Connections that did not come about.", "pool", "backend", "address", "reason")
+	backendFailing       = gauge("backend_failing", "1 while it does not take connections: it is picked last, and probed.", backendLabels...)
+	backendProbes        = counter("backend_probes_total", "Connections without a client, to see whether a failing address takes them again.", "pool", "backend", "address", "result")
 	backendConnect       = histogram("backend_connect_duration_seconds", "Time to establish a connection.", backendLabels...)
 	backendActive        = gauge("backend_active_connections", "Sessions that hold this address, connecting ones included.", backendLabels...)
 	backendConnections   = counter("backend_connections_total", "Connections established.", backendLabels...)
@@ -203,6 +205,8 @@ func (out sink) backend(pool string, b BackendStats) {
 		labels := []string{pool, b.Name, t.Address}
 		out.value(backendAttempts, float64(t.Attempts), labels...)
 		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
+		out.flag(backendFailing, t.Failing, labels...)
+		out.counts(backendProbes, t.Probes, labels...)
 		out.histogram(backendConnect, t.Connect, labels...)
 		out.value(backendActive, float64(t.Active), labels...)
 		out.value(backendConnections, float64(t.Sessions), labels...)

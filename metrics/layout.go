@@ -7,9 +7,9 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired
-//	          by target index                                  │
-//	         ┌─────────────────────────────────────────────────┘
+//	header │ Held │ Weights │ Failing │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired
+//	              by target index                                        │
+//	         ┌───────────────────────────────────────────────────────────┘
 //	         ▼
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
 //
@@ -36,7 +36,8 @@ const (
 	headerSize = unsafe.Sizeof(header{})
 	heldAt     = (headerSize + pageAlign - 1) &^ (pageAlign - 1)
 	weightsAt  = heldAt + MaxTargets*unsafe.Sizeof(Gauge{})
-	stripesAt  = (weightsAt + MaxTargets*unsafe.Sizeof(Gauge{}) + pageAlign - 1) &^ (pageAlign - 1)
+	failingAt  = weightsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	stripesAt  = (failingAt + MaxTargets*unsafe.Sizeof(Failing{}) + pageAlign - 1) &^ (pageAlign - 1)
 
 	acceptorSize = unsafe.Sizeof(AcceptorCells{})
 	listenerSize = unsafe.Sizeof(ListenerCells{})

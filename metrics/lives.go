@@ -24,13 +24,14 @@ func (b *Board) OpenPool(id ID) {
 	b.openLocked(poolTable, id.Index(), &b.used.pools)
 }
 
-// OpenTarget is OpenListener for a target. Its Held and its Weight are zero, too.
+// OpenTarget is OpenListener for a target. Its Held, its Weight and its Failing are zero, too.
 func (b *Board) OpenTarget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.openLocked(targetTable, id.Index(), &b.used.targets)
 	b.Held()[id.Index()].Store(0)
 	b.Weights()[id.Index()].Store(0)
+	b.Failing()[id.Index()].Swap(0)
 }
 
 func (b *Board) openLocked(t table, index uint32, used *uint32) {

@@ -24,7 +24,7 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors}
+	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors, failing: b.Failing()}
 	for i := range r.stripes {
 		r.stripes[i] = b.view(i)
 	}
@@ -50,6 +50,7 @@ type reader struct {
 	now       time.Time
 	lives     *[MaxAcceptors]uint64
 	acceptors []Acceptor
+	failing   []Failing
 
 	// Sums over the stripes, one thing's at a time.
 	listenerSum ListenerCells
@@ -165,7 +166,7 @@ func (r *reader) pool(p Pool) PoolStats {
 func (r *reader) target(t Target) TargetStats {
 	c := &r.targetSum
 	sumOf(r, c, targetTable, t.ID.Index())
-	return TargetStats{
+	st := TargetStats{
 		Target:        t,
 		Active:        c.Active.Load(),
 		Attempts:      c.Attempts.Load(),
@@ -174,7 +175,12 @@ func (r *reader) target(t Target) TargetStats {
 		Received:      c.Received.Load(),
 		Sent:          c.Sent.Load(),
 		Connect:       newHistogram(LatencyBuckets[:], c.Connect.Buckets[:], &c.Connect.Nanos),
+		Probes:        newCounts(probeEndNames[:], c.Probes[:]),
 	}
+	if f := r.failing[t.ID.Index()].Load(); f.Failures() > 0 {
+		st.Failing, st.FailingClass = true, f.Class().String()
+	}
+	return st
 }
 
 func (a *AcceptorStats) read(c *AcceptorCells) {

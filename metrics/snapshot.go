@@ -82,6 +82,9 @@ type TargetStats struct {
 	Received      uint64    `json:"received_bytes"` // from the target
 	Sent          uint64    `json:"sent_bytes"`     // to the target
 	Connect       Histogram `json:"connect_duration"`
+	Failing       bool      `json:"failing"`                 // it did not take a connection, and is ranked last
+	FailingClass  string    `json:"failing_class,omitempty"` // how the last one failed (ConnectError)
+	Probes        Counts    `json:"probes"`                  // of it while it failed, by ProbeEnd
 }
 
 // AcceptorStats is an acceptor with its figures over all listeners.

@@ -83,6 +83,18 @@ var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreacha
 
 func (e ConnectError) String() string { return nameOf(connectErrorNames[:], int(e)) }
 
+// ProbeEnd is how a probe of a failing target ended.
+type ProbeEnd uint8
+
+// The ends of a probe.
+const (
+	ProbeConnected ProbeEnd = iota // the target takes connections again
+	ProbeFailed                    // it was refused, got no answer, or found no way
+	NumProbeEnds
+)
+
+var probeEndNames = [NumProbeEnds]string{"connected", "failed"}
+
 // WaitEnd is how a session's wait for a backend ended.
 type WaitEnd uint8
 

@@ -95,7 +95,7 @@ type holdings struct {
 	spills   spills
 	buffer   []byte // for one read at a time
 	random   *rand.Rand
-	failing  map[metrics.ID]struct{} // targets whose last connect failed, and the operator was told
+	probes   probes
 }
 
 // bufferSize is the acceptor's one read buffer. A read that fills streamSize of it
@@ -105,14 +105,14 @@ const bufferSize = 64 << 10
 // New makes an acceptor that does nothing yet: it is given a Plan by Bind and Commit,
 // and Run starts it.
 func New(o Options) (*Acceptor, error) {
-	a := &Acceptor{Options: o, cells: o.Board.Acceptor(o.Seat), sys: sys.Linux(), bound: &Bound{own: Sockets{Mail: -1}}}
+	a := &Acceptor{Options: o, cells: o.Board.Acceptor(o.Seat), sys: sys.Linux(), bound: &Bound{plan: &Plan{}, own: Sockets{Mail: -1}}}
 	a.events = make([]syscall.EpollEvent, maxEvents)
 	a.serving = []served{{seat: o.Seat}}
 	a.slab, a.openings, a.buffer = newSlab(), newOpenings(), make([]byte, bufferSize)
 	a.runs, a.streams = newRunList(), newRunList()
 	a.random = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(o.Seat)))
 	a.slab.first = a.random.Uint32() & genMask
-	a.failing = map[metrics.ID]struct{}{}
+	a.probes = newProbes()
 	a.ended = make(chan struct{})
 	if o.MaxFD > 0 {
 		a.sys.LeaveFrom(o.MaxFD)

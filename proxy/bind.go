@@ -67,6 +67,8 @@ type pooled struct {
 	prepared *pool.Prepared
 	cells    *metrics.PoolCells
 	picker   *pool.Picker
+
+	complained int64 // clock at which the operator was told of a lack, last
 }
 
 // Bind makes plan ready. It is called outside of the loop, one call at a time, and
@@ -108,7 +110,7 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 			}
 		}
 		if made.picker == nil {
-			made.picker = pool.NewPicker(made.prepared, a.Seat, a.Board.Held(), a.Board.Weights())
+			made.picker = pool.NewPicker(made.prepared, a.Seat, pool.StateOf(a.Board))
 		}
 		b.pools[p.ID] = made
 	}
@@ -142,6 +144,16 @@ func (b *Bound) find(id metrics.ID) *listener {
 		return b.byIndex[i]
 	}
 	return nil
+}
+
+// target finds a target and its pool by ID; nil if the Plan does not have it.
+func (b *Bound) target(id metrics.ID) (*pooled, *pool.Target) {
+	at, ok := b.plan.targets[id]
+	if !ok {
+		return nil, nil
+	}
+	p := b.pools[b.plan.Pools[at.pool].ID]
+	return p, &p.Targets[at.target]
 }
 
 // phaseAt is the phase in which a seat is with l.

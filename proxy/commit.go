@@ -38,11 +38,7 @@ func (a *Acceptor) commit(b *Bound) {
 	if old.own.Mail != b.own.Mail {
 		a.watchMail(&a.serving[0])
 	}
-	for id := range a.failing {
-		if !b.plan.hasTarget(id) {
-			delete(a.failing, id)
-		}
-	}
+	a.takeOver(a.inherits)
 	a.open(!a.paused)
 	if touched {
 		a.sweep.begin()

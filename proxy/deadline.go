@@ -65,6 +65,10 @@ func (a *Acceptor) expired(slot int32) {
 			a.wheel.arm(slot, a.tick+1)
 			return
 		}
+		if o := a.openings.of(s); !o.suspected && a.tick < a.tickAt(o.dialed)+ticks(a.listenerOf(s).pool.ConnectTimeout) {
+			a.carryOn(slot, s, a.unanswered(s))
+			return
+		}
 		a.carryOn(slot, s, a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT)))
 	case stateWaiting:
 		a.carryOn(slot, s, a.unpark(slot, s))

@@ -23,16 +23,17 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 			return a.noneLeft(s, p)
 		}
 		t := &p.Targets[i]
+		o.resort, o.suspected = a.Board.Failing()[t.ID.Index()].Load() != 0, false
 		errno := a.connect(slot, s, p, t)
 		a.setLacking(s, lacking(errno))
 		switch {
 		case errno == 0 || errno == syscall.EINPROGRESS:
-			o.until = a.tick + ticks(p.ConnectTimeout)
+			o.until = a.tick + ticks(min(p.ConnectTimeout, suspectAfter))
 			return outcome{state: stateDialing}
 		case lacking(errno): // it was not the backend's fault
 			a.pause(Notice{Kind: NoticeAcceptPaused, Name: a.listenerOf(s).Name, Errno: errno})
 			return a.park(s)
-		case !a.mayTryAgain(s, p, t.ID, classifyConnect(errno)):
+		case !a.mayTryAgain(s, p, t.ID, classifyConnect(errno), true):
 			return a.noneLeft(s, p)
 		}
 	}
@@ -129,7 +130,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	c.Sessions.Add(1)
 	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))
 	a.noteConnected(s)
-	a.works(s)
+	a.works(a.listenerOf(s).pool, a.openings.of(s).target)
 	return outcome{state: stateRelaying}
 }
 
@@ -140,7 +141,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 // backend find its port taken. It takes many connects that fail, so nobody else pays
 // for the look.
 func (a *Acceptor) metItself(s *session) bool {
-	if len(a.failing) == 0 {
+	if a.Board.Failing()[s.target].Load() == 0 {
 		return false
 	}
 	fd := int(s.fd[backend])
@@ -152,52 +153,56 @@ func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError
 	p := a.listenerOf(s).pool
 	id := a.openings.of(s).target
 	a.dropBackend(s)
-	if a.mayTryAgain(s, p, id, class) {
+	if a.mayTryAgain(s, p, id, class, false) {
 		return a.dial(slot, s)
 	}
 	return a.noneLeft(s, p)
 }
 
-// mayTryAgain counts a failed try, and says whether the retry budget allows another.
-func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metrics.ConnectError) bool {
+// unanswered is called when a connect has had no answer for some time: its target is
+// ranked last from then on, and the session goes on to wait.
+func (a *Acceptor) unanswered(s *session) outcome {
+	o, p := a.openings.of(s), a.listenerOf(s).pool
+	o.suspected = true
+	o.until = a.tickAt(o.dialed) + ticks(p.ConnectTimeout)
+	a.suspect(p, o.target)
+	return outcome{state: stateDialing}
+}
+
+// mayTryAgain counts a failed try, and says whether another follows. The retry budget
+// pays for it, but not for
+//
+//	no way there, known at once   an address family that this machine does not have
+//	an answer that says no        by a target that was not known to fail: that it does is news,
+//	                              and costs each target one try in the time it is ranked last
+//
+// So the first session after backends have died finds one that lives, and the others do
+// not meet the dead. Where retries = 0 only the first is spared.
+func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metrics.ConnectError, atOnce bool) bool {
 	o := a.openings.of(s)
 	a.targetOf(s).Errors[class].Add(1)
 	a.noteDialFailed(s, class)
-	o.lastError = class
-	o.tried[o.tries] = id
-	o.tries++
-	a.fails(p, id, class)
-	if int(o.tries) > p.Retries || int(o.tries) >= maxTries {
+	o.lastError, o.failed = class, true
+	a.failed(p, id, class)
+	noWay := atOnce && class == metrics.ConnectUnreachable
+	answered := class == metrics.ConnectRefused || class == metrics.ConnectReset
+	switch {
+	case !noWay && (!answered || o.resort || p.Retries == 0):
+		o.charged++
+	case o.spared < maxSpared:
+		o.spared++
+	default:
 		return false
+	}
+	if int(o.charged) > p.Retries || o.resort && o.tries == maxTries {
+		return false
+	}
+	if o.tries < maxTries { // who is not noted is ranked last by now
+		o.tried[o.tries] = id
+		o.tries++
 	}
 	p.cells.Retries.Add(1)
 	return true
-}
-
-// fails tells the operator of a target's first failed connect of a run.
-func (a *Acceptor) fails(p *pooled, id metrics.ID, class metrics.ConnectError) {
-	if _, known := a.failing[id]; known {
-		return
-	}
-	a.failing[id] = struct{}{}
-	kind := NoticeConnectFailed
-	if class == metrics.ConnectNoPorts {
-		kind = NoticeNoPorts
-	}
-	a.notify(Notice{Kind: kind, Name: p.nameOf(id), Class: class})
-}
-
-// works tells him of the first that succeeds after it.
-func (a *Acceptor) works(s *session) {
-	if len(a.failing) == 0 {
-		return
-	}
-	p := a.listenerOf(s).pool
-	id := a.openings.of(s).target
-	if _, known := a.failing[id]; known {
-		delete(a.failing, id)
-		a.notify(Notice{Kind: NoticeConnectRestored, Name: p.nameOf(id)})
-	}
 }
 
 // nameOf is what the log calls a target.

@@ -183,6 +183,14 @@ func (w *world) failStep(step string, errno syscall.Errno) {
 	}
 }
 
+// attempts are the connects for sessions, over all targets.
+func (w *world) attempts() (n uint64) {
+	for _, target := range w.plan.Pools[0].Targets {
+		n += w.a.Board.Target(0, target.ID).Attempts.Load()
+	}
+	return n
+}
+
 // wantErrors wants n failed tries over all backends, all of one class.
 func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
 	w.t.Helper()

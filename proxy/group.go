@@ -146,6 +146,7 @@ func (a *Acceptor) rescue(seat int, sockets *Sockets) {
 	if i < 0 {
 		i = len(a.serving)
 		a.serving = append(a.serving, served{seat: seat})
+		a.takeOver(func(s int) bool { return s == seat })
 	}
 	a.serving[i].sockets = *sockets
 	a.watchSockets(&a.serving[i])

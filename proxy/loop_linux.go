@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"syscall"
@@ -31,11 +32,13 @@ const (
 
 // What an epoll event belongs to stands in its data: Fd holds slot*2+side and Pad
 // the session's generation. Or Pad is one of these, and Fd an acceptor's number in
-// its upper half and the listener's index in its lower.
+// its upper half and the listener's index in its lower; of a probe its slot in the lower
+// six bits and the slot's uses above.
 const (
 	padListener = -1
 	padMail     = -2
 	padWake     = -3
+	padProbe    = -4
 	genMask     = 1<<31 - 1
 )
 
@@ -89,6 +92,7 @@ func (a *Acceptor) Run() {
 	}
 	a.Journal.Flush()
 	a.open(false)
+	a.endProbes()
 	a.closeLoop()
 	a.cells.ThreadID.Store(0)
 }
@@ -110,6 +114,7 @@ func (a *Acceptor) turn() {
 		a.step(a.runs.pop(&a.slab))
 	}
 	a.advance(n < len(a.events))
+	a.probeDue()
 	a.runPosted()
 	a.acceptReady()
 	a.runStreams(streams)
@@ -260,6 +265,9 @@ func (a *Acceptor) untilDue() (ms int) {
 	if len(a.settling) > 0 {
 		sooner(settleMillis)
 	}
+	if a.probes.due != math.MaxInt64 {
+		sooner((a.probes.due-a.now)/int64(time.Millisecond) + 1)
+	}
 	return ms
 }
 
@@ -280,6 +288,8 @@ func (a *Acceptor) dispatch(ev *syscall.EpollEvent) {
 		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: int(ev.Fd & 0xffff)})
 	case padMail:
 		a.ready = append(a.ready, ready{of: int(ev.Fd >> 16), listener: mailbox})
+	case padProbe:
+		a.probeTold(ev)
 	case padWake: // edge-triggered: nothing to read; what was posted runs in this turn
 	default:
 		slot, sd := ev.Fd>>1, side(ev.Fd&1)

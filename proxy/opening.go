@@ -7,9 +7,14 @@ import "sluice/metrics"
 // session does not carry it.
 type opening struct {
 	target    metrics.ID           // that it dials; valid if picked
-	tried     [maxTries]metrics.ID // targets that failed it since it was last parked
+	tried     [maxTries]metrics.ID // targets that failed it since it was last parked, or the first of them
 	tries     uint8                // how many of them
-	lastError metrics.ConnectError // of the last one
+	charged   uint8                // tries that the retry budget pays for
+	spared    uint8                // and those it does not, see dial_linux.go
+	failed    bool                 // a try has failed since it was last parked
+	resort    bool                 // the target was failing as it was picked
+	suspected bool                 // the target is ranked last because of this session
+	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
 	awaiting  bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
 	dialed    int64                // clock at the last connect
@@ -19,6 +24,10 @@ type opening struct {
 
 // maxTries is one more than the most retries that may be configured.
 const maxTries = 11
+
+// maxSpared bounds the tries that cost no retry, so that a pool of a thousand targets of
+// which all have just died ends a session in about a millisecond.
+const maxSpared = 100
 
 // openings are an acceptor's opening records.
 type openings struct {
@@ -45,7 +54,7 @@ func (o *openings) lend() int32 {
 func (o *openings) of(s *session) *opening { return &o.all[s.opening-1] }
 
 // giveBack takes the session's record, if it has one. After a burst the memory stays for
-// the next: about 130 bytes for each session that ever was opening at the same time.
+// the next: about 140 bytes for each session that ever was opening at the same time.
 func (o *openings) giveBack(s *session) {
 	if s.opening == 0 {
 		return

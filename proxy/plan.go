@@ -25,8 +25,11 @@ type Plan struct {
 
 	once     sync.Once
 	prepared map[metrics.ID]*pool.Prepared
-	targets  map[metrics.ID]struct{}
+	targets  map[metrics.ID]place
 }
+
+// place is where a Plan has a target: its pool's index, and its own there.
+type place struct{ pool, target int32 }
 
 // Phase is how far a listener, or an acceptor with all its listeners, has come in
 // its life. Each step is a new Plan, and it only goes up, but that who leaves may be
@@ -105,11 +108,11 @@ func (p *Plan) Seat(number int) (Seat, bool) {
 // the Plan before, which may be nil, keeps what was made for it.
 func (p *Plan) prepare(before *Plan) map[metrics.ID]*pool.Prepared {
 	p.once.Do(func() {
-		p.prepared, p.targets = make(map[metrics.ID]*pool.Prepared, len(p.Pools)), map[metrics.ID]struct{}{}
+		p.prepared, p.targets = make(map[metrics.ID]*pool.Prepared, len(p.Pools)), map[metrics.ID]place{}
 		for i := range p.Pools {
 			q := &p.Pools[i]
-			for _, t := range q.Targets {
-				p.targets[t.ID] = struct{}{}
+			for j, t := range q.Targets {
+				p.targets[t.ID] = place{int32(i), int32(j)}
 			}
 			if before != nil {
 				if old := before.prepare(nil)[q.ID]; old != nil && old.Same(q) {
@@ -121,10 +124,4 @@ func (p *Plan) prepare(before *Plan) map[metrics.ID]*pool.Prepared {
 		}
 	})
 	return p.prepared
-}
-
-// hasTarget says whether a target is in one of the pools of a prepared Plan.
-func (p *Plan) hasTarget(id metrics.ID) bool {
-	_, has := p.targets[id]
-	return has
 }

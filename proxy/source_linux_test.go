@@ -21,10 +21,10 @@ func bySource(p *Plan) {
 func TestSourceDecides(t *testing.T) {
 	p := Plan{Pools: make([]pool.Pool, 1)}
 	bySource(&p)
-	weights := make([]metrics.Gauge, 2)
-	weights[0].Store(1)
-	weights[1].Store(1)
-	picker := pool.NewPicker(p.Pools[0].Prepare(), 0, make([]metrics.Gauge, 2), weights)
+	state := pool.State{Held: make([]metrics.Gauge, 2), Weights: make([]metrics.Gauge, 2), Failing: make([]metrics.Failing, 2)}
+	state.Weights[0].Store(1)
+	state.Weights[1].Store(1)
+	picker := pool.NewPicker(p.Pools[0].Prepare(), 0, state)
 	for _, client := range []string{"198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::1", "2001:db8::2"} {
 		addr := netip.MustParseAddr(client)
 		first := picker.Pick(nil, addr)

@@ -34,7 +34,7 @@ func (a *Acceptor) noneLeft(s *session, p *pooled) outcome {
 	switch {
 	case a.mayWait(s, p):
 		return a.park(s)
-	case o.tries == 0:
+	case !o.failed:
 		p.cells.NoBackend.Add(1)
 		return over(cutFor(metrics.ReasonNoBackend))
 	case o.lastError == metrics.ConnectTimeout:
@@ -45,7 +45,7 @@ func (a *Acceptor) noneLeft(s *session, p *pooled) outcome {
 
 func (a *Acceptor) mayWait(s *session, p *pooled) bool {
 	age := time.Duration(a.now - s.opened)
-	if o := a.openings.of(s); o.tries > 0 && o.lastError == metrics.ConnectNoPorts && age < p.ConnectTimeout {
+	if o := a.openings.of(s); o.failed && o.lastError == metrics.ConnectNoPorts && age < p.ConnectTimeout {
 		return true
 	}
 	return age < a.listenerOf(s).WaitForBackend && a.awaitBackend(s)
@@ -98,6 +98,7 @@ func (a *Acceptor) park(s *session) outcome {
 
 // unpark dials again.
 func (a *Acceptor) unpark(slot int32, s *session) outcome {
-	a.openings.of(s).tries = 0
+	o := a.openings.of(s)
+	o.tries, o.charged, o.spared, o.failed = 0, 0, 0, false
 	return a.dial(slot, s)
 }

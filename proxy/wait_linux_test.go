@@ -127,7 +127,7 @@ func TestWaitForSilentBackend(t *testing.T) {
 	w := newWorld(t, waits)
 	w.accept()
 	w.pass(3 * time.Second)
-	if n := w.calls["connect"]; n != 3 {
+	if n := w.attempts(); n != 3 {
 		t.Errorf("%d connects in 3 s, want those at 0, 1 and 2 s", n)
 	}
 	w.wantWaits(1, 0, 0)

@@ -158,6 +158,7 @@ func (w *world) play() {
 			}
 			return syscall.EINPROGRESS
 		},
+		HoldAck:   func(fd int) { w.at(fd) },
 		SockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },
 		LocalAddr: func(fd int) netip.AddrPort { w.at(fd); return w.local },
 		PeerAddr:  func(fd int) netip.AddrPort { w.at(fd); w.fault("peerAddr"); return w.peer },
@@ -348,6 +349,7 @@ func (w *world) settled() {
 	}
 	w.turn()
 	w.a.pipes.release()
+	w.a.endProbes()
 	for fd, f := range w.fds {
 		if f.closed == "" {
 			w.t.Errorf("descriptor %d is left open", fd)

@@ -1,22 +1,18 @@
 package pool
 
-import (
-	"net/netip"
-
-	"sluice/metrics"
-)
+import "net/netip"
 
 // leastSessions picks the fewest sessions for the weight, over all acceptors: held and
 // weights are looked at anew each time, since others write them. That is a scan, of two
 // words per target. The search begins after the target picked last, so that ties take turns.
 type leastSessions struct {
-	pool          *Prepared
-	held, weights []metrics.Gauge
-	begin         [2]int32 // by tier: a position of it
+	pool  *Prepared
+	state State
+	begin [2]int32 // by tier: a position of it
 }
 
-func newLeastSessions(p *Prepared, seed int, held, weights []metrics.Gauge) *leastSessions {
-	l := &leastSessions{pool: p, held: held, weights: weights}
+func newLeastSessions(p *Prepared, seed int, state State) *leastSessions {
+	l := &leastSessions{pool: p, state: state}
 	for i, t := range p.tiers {
 		l.begin[i] = t.first + int32(seed)%max(t.last-t.first, 1)
 	}
@@ -63,11 +59,11 @@ func (l *leastSessions) scan(least candidate, from, to int32) candidate {
 	if from >= to {
 		return least
 	}
-	held, weights := l.held, l.weights
+	held, weights, failing := l.state.Held, l.state.Weights, l.state.Failing
 	at, h, w := -1, least.held, least.weight
 	for i, cell := range l.pool.cells[from:to] {
 		own := weights[cell].Load()
-		if sessions := held[cell].Load(); sessions*w < h*own && own != 0 {
+		if sessions := held[cell].Load(); sessions*w < h*own && own != 0 && failing[cell].Load() == 0 {
 			at, h, w = i, sessions, own
 		}
 	}

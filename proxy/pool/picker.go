@@ -12,31 +12,32 @@ import (
 // change at any time.
 type Picker struct {
 	pool   *Prepared
-	policy policy
+	policy policy  // picks among those that do not fail
+	resort policy  // the last one: picks among those that do
 	skip   []int32 // scratch: positions of the tried, in order
 }
 
-// policy is a Policy at work.
+// policy is a Policy at work, or a last resort.
 type policy interface {
 	// pick returns a position of a tier, none of skip and none whose weight is 0, or -1.
+	// A Policy returns none that fails, a last resort only such.
 	pick(tier int, skip []int32, client netip.Addr) int32
 	// adopt takes over the turns of the same pool's policy before.
 	adopt(old policy)
 }
 
-// NewPicker makes a picker. held and weights are the board's, by index of a target: the
-// sessions that hold it over all acceptors, and the weight in force, 0 if nobody new may
-// come. seed is the acceptor's seat: it shifts the first pick, so that acceptors that start
-// together do not all start with the same target.
-func NewPicker(p *Prepared, seed int, held, weights []metrics.Gauge) *Picker {
-	k := &Picker{pool: p, skip: make([]int32, 0, 16)}
+// NewPicker makes a picker. seed is the acceptor's seat: it shifts the first pick, so that
+// acceptors that start together do not all start with the same target.
+func NewPicker(p *Prepared, seed int, state State) *Picker {
+	k := &Picker{pool: p, skip: make([]int32, 0, 16), resort: newInTurn(p, state)}
 	switch p.Pick {
 	case LeastSessions:
-		k.policy = newLeastSessions(p, seed, held, weights)
+		k.policy = newLeastSessions(p, seed, state)
 	case SourceHash:
-		k.policy = &sourceHash{pool: p, weights: weights}
+		k.policy = &sourceHash{pool: p, state: state}
+		k.resort = &sourceHash{pool: p, state: state, resort: true} // a client comes back to its target
 	default:
-		k.policy = newRoundRobin(p, seed, weights)
+		k.policy = newRoundRobin(p, seed, state)
 	}
 	return k
 }
@@ -52,17 +53,19 @@ func (k *Picker) Adopt(old *Picker) {
 
 // Pick returns the index in Pool.Targets of the target for a session's next try, or -1 if
 // none may be picked. tried are those that failed this session, at most 11; client is
-// looked at by SourceHash only. Backups are picked only when no other target may be.
+// looked at by SourceHash only. Backups are picked only when no other target may be or all
+// of them fail, and who fails only when nobody else is left.
 func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
 	ofPrimaries := k.setSkip(tried)
-	at := k.policy.pick(primaries, k.skip[:ofPrimaries], client)
-	if at < 0 {
-		at = k.policy.pick(backups, k.skip[ofPrimaries:], client)
+	for _, p := range [...]policy{k.policy, k.resort} {
+		if at := p.pick(primaries, k.skip[:ofPrimaries], client); at >= 0 {
+			return int(k.pool.places[at])
+		}
+		if at := p.pick(backups, k.skip[ofPrimaries:], client); at >= 0 {
+			return int(k.pool.places[at])
+		}
 	}
-	if at < 0 {
-		return -1
-	}
-	return int(k.pool.places[at])
+	return -1
 }
 
 // setSkip notes the positions of the tried, and returns how many of them are primaries.

@@ -39,11 +39,14 @@ func weighted(policy Policy, weights ...int) *Pool {
 func equal(n int) []int { return slices.Repeat([]int{1}, n) }
 
 // board is what pickers read, and tests write.
-type board struct{ held, weights []metrics.Gauge }
+type board struct {
+	held, weights []metrics.Gauge
+	failing       []metrics.Failing
+}
 
 // boardOf is one with the weights of p in force.
 func boardOf(p *Pool) *board {
-	b := &board{make([]metrics.Gauge, 1<<16), make([]metrics.Gauge, 1<<16)}
+	b := &board{make([]metrics.Gauge, 1<<16), make([]metrics.Gauge, 1<<16), make([]metrics.Failing, 1<<16)}
 	for _, t := range p.Targets {
 		b.weights[t.ID.Index()].Store(int64(t.Weight))
 	}
@@ -51,7 +54,7 @@ func boardOf(p *Pool) *board {
 }
 
 func (b *board) picker(p *Pool, seed int) *Picker {
-	return NewPicker(p.Prepare(), seed, b.held, b.weights)
+	return NewPicker(p.Prepare(), seed, State{b.held, b.weights, b.failing})
 }
 
 // pickerOf is a picker of its own for p.
@@ -65,9 +68,15 @@ func letters(k *Picker, n int) (got string) {
 	return got
 }
 
-// What may be picked, for all policies: with weights and sessions that change from pick
-// to pick, a pick is never tried, its weight is not 0, and it is a backup only when nothing
-// else is left; -1 comes when nothing is left at all.
+// fail has a target fail from now on.
+func (b *board) fail(t Target) {
+	b.failing[t.ID.Index()].Swap(metrics.NewFailure(time.Hour, 1, 0, metrics.ConnectRefused))
+}
+
+// What may be picked, for all policies: with weights, sessions and failures that change
+// from pick to pick, a pick is never tried, its weight is not 0, nobody better ranked could
+// have been picked, and -1 comes when nothing is left at all. The ranks: primaries,
+// backups, primaries that fail, backups that fail.
 func TestPickAllowed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &Pool{Pick: rapid.SampledFrom(policies).Draw(t, "policy")}
@@ -86,6 +95,10 @@ func TestPickAllowed(t *testing.T) {
 				i := target.ID.Index()
 				b.held[i].Store(rapid.Int64Range(0, 1000).Draw(t, "sessions"))
 				b.weights[i].Store(max(0, rapid.Int64Range(-256, 256).Draw(t, "weight in force")))
+				b.failing[i].Swap(0)
+				if rapid.Bool().Draw(t, "fails") {
+					b.fail(target)
+				}
 				if len(tried) < 11 && rapid.Bool().Draw(t, "tried") {
 					tried = append(tried, target.ID)
 				}
@@ -100,9 +113,19 @@ func TestPickAllowed(t *testing.T) {
 				}
 				continue
 			}
-			primary := func(target Target) bool { return may(target) && !target.Backup }
-			if got := p.Targets[i]; !may(got) || got.Backup && slices.ContainsFunc(p.Targets, primary) {
-				t.Fatalf("picked %d, %+v, tried %v", i, got, tried)
+			rank := func(target Target) (rank int) {
+				if target.Backup {
+					rank++
+				}
+				if b.failing[target.ID.Index()].Load() != 0 {
+					rank += 2
+				}
+				return rank
+			}
+			got := p.Targets[i]
+			better := func(target Target) bool { return may(target) && rank(target) < rank(got) }
+			if !may(got) || slices.ContainsFunc(p.Targets, better) {
+				t.Fatalf("picked %d, %+v of rank %d, tried %v", i, got, rank(got), tried)
 			}
 		}
 	})
@@ -319,21 +342,28 @@ func mixed(policy Policy, n int) (*Pool, *board) {
 func BenchmarkPick(b *testing.B) {
 	for _, policy := range policies {
 		for _, n := range sizes {
-			for _, tries := range []int{0, 3} {
-				b.Run(fmt.Sprintf("policy=%v/targets=%d/tried=%d", policy, n, tries), func(b *testing.B) {
-					p, board := mixed(policy, n)
-					var tried []metrics.ID
-					for i := range tries {
-						tried = append(tried, p.Targets[n/2+i].ID)
-					}
-					k := board.picker(p, 0)
-					b.ReportAllocs()
-					client := netip.MustParseAddr("10.0.0.0")
-					for b.Loop() {
-						board.held[k.Pick(tried, client)].Add(1)
-						client = client.Next()
-					}
-				})
+			for _, fails := range []string{"none", "half", "all"} {
+				for _, tries := range []int{0, 3} {
+					b.Run(fmt.Sprintf("policy=%v/targets=%d/fails=%s/tried=%d", policy, n, fails, tries), func(b *testing.B) {
+						p, board := mixed(policy, n)
+						for i, t := range p.Targets {
+							if fails == "all" || fails == "half" && i%2 == 0 {
+								board.fail(t)
+							}
+						}
+						var tried []metrics.ID
+						for i := range tries {
+							tried = append(tried, p.Targets[n/2+i].ID)
+						}
+						k := board.picker(p, 0)
+						b.ReportAllocs()
+						client := netip.MustParseAddr("10.0.0.0")
+						for b.Loop() {
+							board.held[k.Pick(tried, client)].Add(1)
+							client = client.Next()
+						}
+					})
+				}
 			}
 		}
 	}

@@ -8,7 +8,8 @@
 //	   ▼
 //	Picker.Pick(tried, client) ─► index of a target, or -1
 //	   ▲
-//	   └ by target, from the board: sessions held over all acceptors; the weight in force
+//	   └ by target, from the board: sessions held over all acceptors; the weight in force;
+//	     whether it fails. Who fails is ranked last, whatever the policy says
 //
 // It opens no connection: the acceptor dials, and asks again with what it has tried.
 package pool

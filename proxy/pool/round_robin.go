@@ -3,8 +3,6 @@ package pool
 import (
 	"math"
 	"net/netip"
-
-	"sluice/metrics"
 )
 
 // roundRobin is nginx's smooth weighted round robin (2012, commit 52327e0627): each
@@ -16,22 +14,22 @@ import (
 // keep their share of it. Else a target that has just paid for a thousand others would, when
 // these leave, wait as long as if they were still there.
 type roundRobin struct {
-	pool    *Prepared
-	weights []metrics.Gauge
-	seed    int      // below 64, which is how many seats there are
-	turns   []turn   // by position
-	totals  [2]int64 // by tier: the sum of the weights as the turns were settled last
+	pool   *Prepared
+	state  State
+	seed   int      // below 64, which is how many seats there are
+	turns  []turn   // by position
+	totals [2]int64 // by tier: the sum of the weights as the turns were settled last
 }
 
 // turn is 16 bytes, four to a cache line: the scan is what a pick costs.
 type turn struct {
 	has    int64
-	weight int32 // as it was seen last; 0 = it takes no part
+	weight int32 // as it was seen last; 0 = it takes no part, for nobody new may come or it fails
 	cell   uint32
 }
 
-func newRoundRobin(p *Prepared, seed int, weights []metrics.Gauge) *roundRobin {
-	r := &roundRobin{pool: p, weights: weights, seed: seed % 64, turns: make([]turn, len(p.cells))}
+func newRoundRobin(p *Prepared, seed int, state State) *roundRobin {
+	r := &roundRobin{pool: p, state: state, seed: seed % 64, turns: make([]turn, len(p.cells))}
 	for i, cell := range p.cells {
 		r.turns[i].cell = cell
 	}
@@ -50,7 +48,7 @@ func (r *roundRobin) tier(number int) []turn {
 func (r *roundRobin) begin(tier int) {
 	turns := r.tier(tier)
 	for i := range turns {
-		turns[i].has, turns[i].weight = 0, int32(r.weights[turns[i].cell].Load())
+		turns[i].has, turns[i].weight = 0, r.state.part(turns[i].cell)
 	}
 	r.settle(tier)
 	for range r.seed {
@@ -98,11 +96,11 @@ func (r *roundRobin) scan(s *scan, from, to int32) {
 	if from >= to {
 		return
 	}
-	weights, turns := r.weights, r.turns[from:to]
+	state, turns := r.state, r.turns[from:to]
 	richest, most, sum, changed := -1, s.has, s.sum, s.changed
 	for i := range turns {
 		t := &turns[i]
-		w := int32(weights[t.cell].Load())
+		w := state.part(t.cell)
 		if w != t.weight {
 			t.weight, changed = w, true
 		}

@@ -3,16 +3,15 @@ package pool
 import (
 	"net/netip"
 	"slices"
-
-	"sluice/metrics"
 )
 
 // sourceHash picks the first target on the client's way through the table that may be
 // picked. Nothing counts but the client, the weights as configured and who may be picked,
 // so that all acceptors and all instances pick the same.
 type sourceHash struct {
-	pool    *Prepared
-	weights []metrics.Gauge
+	pool   *Prepared
+	state  State
+	resort bool // it is a last resort
 }
 
 // shortWalk is how many places a pick looks at one after the other. Unless fewer than 1 in
@@ -57,7 +56,8 @@ func (h *sourceHash) search(tier int, skip []int32, w walk) int32 {
 }
 
 func (h *sourceHash) may(at int32, skip []int32) bool {
-	return h.weights[h.pool.cells[at]].Load() != 0 && !slices.Contains(skip, at)
+	cell := h.pool.cells[at]
+	return h.state.Weights[cell].Load() != 0 && (h.state.Failing[cell].Load() != 0) == h.resort && !slices.Contains(skip, at)
 }
 
 // adopt: there are no turns.

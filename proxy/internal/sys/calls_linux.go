@@ -27,6 +27,7 @@ type Calls struct {
 	Socket    func(family int) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
 	Connect   func(fd int, a netip.AddrPort) syscall.Errno
+	HoldAck   func(fd int) // the handshake's last ACK waits a moment: a socket that is reset before has not been seen by the server
 	SockError func(fd int) syscall.Errno
 	LocalAddr func(fd int) netip.AddrPort // the zero one when there is none
 	PeerAddr  func(fd int) netip.AddrPort // the same
@@ -60,6 +61,7 @@ func Linux() Calls {
 		Socket:  sysSocket,
 		Bind:    sysBind,
 		Connect: sysConnect,
+		HoldAck: func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) },
 		SockError: func(fd int) syscall.Errno {
 			v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 			if err != nil {

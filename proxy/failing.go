@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"math"
+	"time"
+
+	"sluice/metrics"
+)
+
+// What is known of a target that does not take connections lies on the board, where the
+// acceptors of both modes share it (metrics.Failing): pickers rank it last. When its time
+// is over the acceptor whose connect failed probes it, see probe_linux.go, and a time
+// twice as long begins if that fails, too.
+const (
+	// The first time is short: a backend that is started anew answers within a second or
+	// two. The longest is what one that has come back waits at most, and lets 1,000 dead
+	// ones cost 100 connects a second.
+	firstTime   = 500 * time.Millisecond
+	longestTime = 10 * time.Second
+	// timeJitter is the share by which a time is longer or shorter, so that the probes of
+	// targets that failed together do not go in step.
+	timeJitter = 0.25
+	// suspectAfter is how long a connect may go unanswered until its target is ranked
+	// last: longer than a way round the world, and shorter than a second, after which the
+	// SYN is repeated. So of the sessions that come while a silent target is found out one
+	// or two wait for connect_timeout, and not its share of all.
+	suspectAfter = 250 * time.Millisecond
+)
+
+// timeFor is how long a target is ranked last that has failed so many times in a row.
+func (a *Acceptor) timeFor(failures int) time.Duration {
+	d := longestTime
+	if n := failures - 1; n < 16 {
+		d = min(firstTime<<n, longestTime)
+	}
+	return time.Duration(float64(d) * (1 - timeJitter + 2*timeJitter*a.random.Float64()))
+}
+
+// ranksLast says whether a connect that failed so speaks against the target. The others
+// are a lack of sluice's own, and end with it.
+func ranksLast(class metrics.ConnectError) bool {
+	return class != metrics.ConnectNoPorts
+}
+
+// failed notes that a target did not take a session, and tells the operator if that is
+// new. Of the sessions that were under way to it the first counts.
+func (a *Acceptor) failed(p *pooled, id metrics.ID, class metrics.ConnectError) {
+	if !ranksLast(class) {
+		a.lacksPorts(p, id, class)
+		return
+	}
+	cell := &a.Board.Failing()[id.Index()]
+	for {
+		was := cell.Load()
+		if was.Failures() > 0 && time.Duration(a.now) < was.Until() {
+			return
+		}
+		if a.failedAgain(p, id, was, class) {
+			return
+		}
+	}
+}
+
+// failedAgain begins a target's next time, unless another acceptor has noted something
+// of it since was.
+func (a *Acceptor) failedAgain(p *pooled, id metrics.ID, was metrics.Failure, class metrics.ConnectError) bool {
+	n := was.Failures() + 1
+	next := metrics.NewFailure(time.Duration(a.now)+a.timeFor(n), n, a.Seat, class)
+	if !a.Board.Failing()[id.Index()].CompareAndSwap(was, next) {
+		return false
+	}
+	a.probes.add(id, next)
+	if n == 1 {
+		a.notify(Notice{Kind: NoticeConnectFailed, Name: p.nameOf(id), Class: class})
+	}
+	return true
+}
+
+// suspect ranks a target last to which a connect goes unanswered. Should its session go
+// before it is decided, a probe decides.
+func (a *Acceptor) suspect(p *pooled, id metrics.ID) {
+	next := metrics.NewFailure(time.Duration(a.now)+p.ConnectTimeout, 0, a.Seat, metrics.ConnectTimeout)
+	if a.Board.Failing()[id.Index()].CompareAndSwap(0, next) {
+		a.probes.add(id, next)
+	}
+}
+
+// works notes that a target took a connection.
+func (a *Acceptor) works(p *pooled, id metrics.ID) {
+	cell := &a.Board.Failing()[id.Index()]
+	if cell.Load() == 0 {
+		return
+	}
+	if was := cell.Swap(0); was.Failures() > 0 {
+		a.notify(Notice{Kind: NoticeConnectRestored, Name: p.nameOf(id)})
+	}
+}
+
+// lacksPorts tells the operator that no source port is left, once a second and pool: the
+// log counts them by target.
+func (a *Acceptor) lacksPorts(p *pooled, id metrics.ID, class metrics.ConnectError) {
+	if a.now-p.complained < int64(time.Second) {
+		return
+	}
+	p.complained = a.now
+	a.notify(Notice{Kind: NoticeNoPorts, Name: p.nameOf(id), Class: class})
+}
+
+// takeOver lets this acceptor probe the failing targets of seats of which mine says that
+// they are its to look after: its own, after its process was started again, and those of
+// acceptors that have left or hang.
+func (a *Acceptor) takeOver(mine func(seat int) bool) {
+	failing := a.Board.Failing()
+	for i := range a.bound.plan.Pools {
+		for _, t := range a.bound.plan.Pools[i].Targets {
+			cell := &failing[t.ID.Index()]
+			was := cell.Load()
+			if was == 0 || !mine(was.Seat()) {
+				continue
+			}
+			next := metrics.NewFailure(was.Until(), was.Failures(), a.Seat, was.Class())
+			if was == next || cell.CompareAndSwap(was, next) {
+				a.probes.add(t.ID, next)
+			}
+		}
+	}
+}
+
+// inherits says whether the failing targets of a seat are this acceptor's to probe: if
+// they are its own, or that seat does not serve any more and it is the first that does.
+func (a *Acceptor) inherits(seat int) bool {
+	if seat == a.Seat {
+		return true
+	}
+	first := math.MaxInt
+	for _, s := range a.bound.plan.Seats {
+		if s.Phase != PhaseServing {
+			continue
+		}
+		if s.Number == seat {
+			return false
+		}
+		first = min(first, s.Number)
+	}
+	return first == a.Seat
+}
