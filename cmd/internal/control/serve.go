@@ -37,6 +37,7 @@ import (
 	"sluice/cmd/internal/host"
 	"sluice/listener/steering"
 	"sluice/metrics"
+	"sluice/metrics/journal"
 	"sluice/proxy"
 )
 
@@ -72,6 +73,7 @@ var ErrCut = errors.New("sessions were cut at the end of the drain timeout")
 type service struct {
 	Options
 	board    *metrics.Board
+	journal  *journal.Journal
 	window   metrics.Window
 	history  metrics.History
 	host     host.Host
@@ -116,11 +118,15 @@ func Serve(o Options) error {
 		return err
 	}
 	defer s.board.Close()
+	if s.journal, err = journal.New(); err != nil {
+		return err
+	}
+	defer s.journal.Close()
 	notices := make(chan proxy.Notice, 64)
 	defer close(notices)
 	go logNotices(o.Log, notices)
 	s.host = host.New(host.Options{
-		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Notices: notices, Gone: func(seat int) { s.endings <- seat },
+		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Journal: s.journal, Notices: notices, Gone: func(seat int) { s.endings <- seat },
 	})
 	defer s.closeAll()
 	if s.watchdog, err = newWatchdog(o.Log, s.board, s.host.Rescue); err != nil {
