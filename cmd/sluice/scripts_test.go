@@ -349,8 +349,10 @@ func TestScripts(t *testing.T) {
 		if accepted := s.metric("sluice_acceptor_accepted_connections_total"); accepted != float64(n) {
 			t.Errorf("%.0f connections accepted of %d", accepted, n)
 		}
-		grown := 2 * int(s.metric("sluice_acceptor_pipes")-pipes) // a few empty ones are kept
-		eventually(t, stopWithin, "descriptors are back where they were", func() bool { return s.descriptors() == descriptors+grown })
+		eventually(t, stopWithin, "descriptors are back where they were", func() bool {
+			grown := 2 * int(s.metric("sluice_acceptor_pipes")-pipes) // a few empty ones are kept
+			return s.descriptors() == descriptors+grown
+		})
 
 		columns = append(columns, mode)
 		count, bad := g.tally()
