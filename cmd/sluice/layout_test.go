@@ -16,7 +16,7 @@ import (
 // imports says which of the module's packages each package may import, tests left
 // out. Imports go down only; listener and proxy never meet.
 var imports = map[string][]string{
-	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics"},
+	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics", "proxy"},
 	"cmd/sluice-bench":       {},
 	"cmd/internal/cgroup":    {},
 	"cmd/internal/config":    {"cmd/internal/cgroup"},
