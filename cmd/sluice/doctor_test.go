@@ -167,7 +167,7 @@ func TestDoctorFindings(t *testing.T) {
 		{"source ports", files{sysctl + "ip_local_port_range": "50000 50999"}, nil, markPoor, "only 1000", `sysctl -w net.ipv4.ip_local_port_range="10240 65535"`},
 		{"source ports", files{sysctl + "ip_local_port_range": "50000"}, nil, markNote, "could not tell", ""},
 
-		{"splice", nil, func(m *machine) { m.splice = func() error { return syscall.ENOSYS } }, markNote, "not to be had (function not implemented)", "systemctl edit sluice   # SystemCallFilter= must let splice be"},
+		{"splice", nil, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "not to be had (operation not permitted)", "systemctl edit sluice   # SystemCallFilter= must let splice be"},
 		{"splice", files{docker: ""}, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "streams are copied", "docker run --security-opt seccomp=PROFILE ..."},
 
 		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384"}, nil, markNote, "64 of 1 MiB", "sysctl -w fs.pipe-user-pages-soft=0"},

@@ -16,7 +16,6 @@ import (
 
 	"sluice/cmd/internal/config"
 	"sluice/metrics"
-	"sluice/proxy"
 )
 
 // names is a name server whose answers a test changes; a host without an entry
@@ -159,7 +158,7 @@ func TestSignalDuringLookup(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer board.Close()
-		s := &service{Options: Options{Signals: signals, Log: r.log}, resolver: r, state: &state{plan: &proxy.Plan{}}, board: board, ledger: newLedger()}
+		s := &service{Options: Options{Signals: signals, Log: r.log}, resolver: r, state: &state{}, board: board, ledger: newLedger()}
 		time.AfterFunc(10*time.Millisecond, func() { signals <- os.Interrupt })
 		begin := time.Now()
 		s.conduct(t.Context())

@@ -75,7 +75,6 @@ type service struct {
 	board    *metrics.Board
 	journal  *journal.Journal
 	window   metrics.Window
-	history  metrics.History
 	host     host.Host
 	watchdog *watchdog
 	admin    *admin.Server
@@ -172,9 +171,9 @@ func (s *service) awaitLoops() {
 	}
 }
 
-// sampleEvery is how often a live service is looked at: the window of accepts and the
-// history are fed, what nobody holds any more is forgotten. A look costs about 1 ms, most
-// of it the Go runtime's for being woken, and is nearly all that a service at rest spends.
+// sampleEvery is how often a live service is looked at: the window of accepts is fed, what
+// nobody holds any more is forgotten. A look costs about 1 ms, most of it the Go runtime's
+// for being woken, and is nearly all that a service at rest spends.
 const sampleEvery = 5 * time.Second
 
 // conduct looks after a live service until the first signal that ends it, or until nobody
@@ -240,7 +239,6 @@ func (s *service) sample(now time.Time) {
 		ids = append(ids, f.id)
 	}
 	s.window.Sample(s.board, ids, s.state.seats.numbers(), now)
-	s.keepHistory(now)
 	s.forgivePicks()
 }
 
