@@ -49,8 +49,8 @@ func (s *service) snapshot() metrics.Snapshot {
 // shown as a part of it: a total does not go backwards.
 func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 	for i := range t.Listeners {
-		if l := &t.Listeners[i]; l.ID == f.id {
-			return // it leaves at this moment
+		if l := &t.Listeners[i]; l.ID == f.id || slices.Contains(l.Earlier, f.id) {
+			return // it leaves at this moment, and is in both lists
 		} else if l.Name == f.config.Name {
 			l.Earlier = append(l.Earlier, f.id)
 			return
