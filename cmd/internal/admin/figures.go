@@ -3,9 +3,13 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -33,7 +37,7 @@ type figures struct {
 func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
 	f := &figures{opts: promhttp.HandlerOpts{
 		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog: scrapeLog{log},
 	}}
 	f.snapshots = newFlight(func() (metrics.Snapshot, error) { return snapshot(), nil })
 	registry := prometheus.NewRegistry()
@@ -57,6 +61,20 @@ func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
 		return append(b, '\n'), err
 	})
 	return f
+}
+
+// scrapeLog is where promhttp tells of faults. One that goes away in the middle of its
+// answer is life, and told of once for each family that it did not get: at debug level.
+type scrapeLog struct{ *slog.Logger }
+
+func (l scrapeLog) Println(v ...any) {
+	level := slog.LevelWarn
+	for _, part := range v {
+		if err, is := part.(error); is && errors.As(err, new(*net.OpError)) {
+			level = slog.LevelDebug
+		}
+	}
+	l.Log(context.Background(), level, strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
 }
 
 // gathered gives a result of Gather to whoever asks. A handler may drop families from

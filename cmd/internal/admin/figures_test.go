@@ -3,12 +3,15 @@ package admin
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,4 +192,25 @@ func TestShelf(t *testing.T) {
 			t.Errorf("%d copies are held", len(s.held))
 		}
 	})
+}
+
+// gone is a scraper that has left.
+type gone struct{ http.ResponseWriter }
+
+func (gone) Write([]byte) (int, error) { return 0, &net.OpError{Op: "write", Err: syscall.EPIPE} }
+
+// A scraper that leaves in the middle of its answer fills no log; a fault of sluice's own
+// stands there.
+func TestScraperLeaves(t *testing.T) {
+	var log logBuffer
+	f := newFigures(func() metrics.Snapshot { return metrics.Snapshot{} }, slog.New(slog.NewTextHandler(&log, nil)))
+	defer f.close()
+	f.serveMetrics(gone{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if got := log.String(); got != "" {
+		t.Errorf("the log says %s", got)
+	}
+	f.opts.ErrorLog.Println("error gathering metrics:", errors.New("two of a kind"))
+	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "two of a kind") {
+		t.Errorf("the log says %q", got)
+	}
 }
