@@ -9,7 +9,7 @@ type Reason uint8
 // appended, never inserted, here and below: the order is part of the shared-memory
 // layout, which keeps places for them (maxReasons and its like).
 const (
-	ReasonClientEOF      Reason = iota // both halves ended by FIN, the client's came first
+	ReasonClientEOF      Reason = iota // both halves ended by FIN, the client's came first; or it left without a word while it waited for a backend
 	ReasonBackendEOF                   // both halves ended by FIN, the backend's came first
 	ReasonClientReset                  // the client's connection broke (RST, or an error that means one)
 	ReasonBackendReset                 // the backend's connection broke

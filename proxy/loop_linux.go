@@ -318,8 +318,8 @@ func (a *Acceptor) step(slot int32, s *session) {
 	case stateDialing:
 		a.carryOn(slot, s, a.dialing(slot, s))
 	case stateWaiting:
-		if s.ready[client]&(broken|hup) != 0 {
-			a.end(slot, s, brokenAt(client))
+		if e, left := a.left(s); left {
+			a.end(slot, s, e)
 		}
 	case stateRelaying:
 		a.relay(slot, s)

@@ -90,6 +90,10 @@ func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 		a.relay(slot, s)
 	default:
 		if o.state == stateWaiting {
+			if e, left := a.left(s); left {
+				a.end(slot, s, e)
+				return
+			}
 			a.noteWaits(s)
 		}
 		a.setState(slot, s, o.state)

@@ -87,6 +87,8 @@ var eventTable = []struct {
 	}},
 	{"waiting", waitingSession, client, []row{
 		{gone, 0, "client_reset: client closed"},
+		{0, epollRdhup | epollIn, "waiting: client open"}, // it wants an answer to what it sent
+		{0, epollRdhup, "client_eof: client reset"},       // it sent nothing, and has left
 		{0, 0, "waiting: client open"},
 	}},
 	{"relaying, both open", openSession, client, []row{

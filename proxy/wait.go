@@ -16,8 +16,8 @@ import (
 //
 // It holds its client and no backend, and is dialed anew every now and then, with all
 // backends and retries before it. A try under way at the end of its time may still
-// succeed. A client that has sent its FIN waits on: it may want an answer to what it
-// sent before.
+// succeed. A client that has sent its FIN waits on if it sent something before: it may
+// want an answer to that. One that sent nothing has left, as far as can be told.
 const (
 	// parkFor is how long it waits before it is dialed again, and parkJitter how many
 	// ticks more it may be, so that those who wait do not go in step. On average that
@@ -88,6 +88,20 @@ func (a *Acceptor) setLacking(s *session, is bool) {
 			a.lacking--
 		}
 	}
+}
+
+// left says whether the client of a session that waits is gone, and how the session ends
+// then: it must not take the place of one that still wants something. HAProxy gives up a
+// connect that nobody has sent anything for in the same way.
+func (a *Acceptor) left(s *session) (ending, bool) {
+	switch r := s.ready[client]; {
+	case r&(broken|hup) != 0:
+		return brokenAt(client), true
+	case r&eof == 0:
+		return ending{}, false
+	}
+	unread, errno := a.sys.Unread(int(s.fd[client]))
+	return cutFor(metrics.ReasonClientEOF), errno == 0 && unread == 0
 }
 
 // park lets a session wait for its next try.

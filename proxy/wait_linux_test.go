@@ -213,6 +213,31 @@ func TestClientLeavesWhileItWaits(t *testing.T) {
 	wantEnd(t, asks, "answer", sawFIN)
 }
 
+// One that shuts down its half without a word has left: the places are for those who still
+// want something, whether it leaves before it waits or meanwhile.
+func TestSilentClientsTakeNoPlaceOfThoseThatWait(t *testing.T) {
+	const places = 2
+	s := start(t, func(o *setup) {
+		o.listener().WaitForBackend, o.listener().MaxWaiting = deadline, places
+		o.pool().Targets = nil
+	})
+	for n := range uint64(5 * places) {
+		c := s.dial()
+		if n%2 == 0 {
+			waitFor(t, "it to wait", func() bool { return s.total(sessions) == 1 })
+		}
+		s.must(c.CloseWrite())
+		s.closed(metrics.ReasonClientEOF, n+1)
+		c.Close()
+	}
+	for range places {
+		c := s.dial()
+		send(t, c, "question")
+		defer abortConn(t, c)
+	}
+	waitFor(t, "both to wait", func() bool { return s.total(sessions) == places })
+}
+
 // Whoever meets the same absence at the same time does not ask again in step.
 func TestWaitersAreOutOfStep(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { waits(p); p.Listeners[0].MaxWaiting = 100 })

@@ -203,6 +203,7 @@ func (w *world) play() {
 		},
 		Shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
 		Unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
+		Unread:   func(fd int) (int, syscall.Errno) { return len(w.at(fd).in), w.fault("unread") },
 		Close:    func(fd int) syscall.Errno { return end(fd, "close") },
 		Reset:    func(fd int) syscall.Errno { return end(fd, "reset") },
 		Pipe: func(size int) (int, int, int, syscall.Errno) {

@@ -37,6 +37,7 @@ type Calls struct {
 	ReadPipe  func(fd int, p []byte) (int, syscall.Errno)
 	Shutdown  func(fd int) syscall.Errno // the sending side
 	Unsent    func(fd int) (int, syscall.Errno)
+	Unread    func(fd int) (int, syscall.Errno) // bytes; a FIN is none
 	Close     func(fd int) syscall.Errno
 	Reset     func(fd int) syscall.Errno // close with a RST
 	SendFD    func(mail int, label uint64, fd int) syscall.Errno
@@ -96,6 +97,13 @@ func Linux() Calls {
 		},
 		Unsent: func(fd int) (int, syscall.Errno) {
 			n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+			if err != nil {
+				return 0, err.(syscall.Errno)
+			}
+			return n, 0
+		},
+		Unread: func(fd int) (int, syscall.Errno) {
+			n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 			if err != nil {
 				return 0, err.(syscall.Errno)
 			}
