@@ -6,6 +6,7 @@
 //	                                 check  ─► config, and what would run
 //	                                 reload ─► the admin socket of a running one
 //	                                 diff   ─► two configs, and what a reload would change
+//	                                 config ─► every value and where it comes from; the schema of the file
 package main
 
 import (
@@ -45,8 +46,10 @@ func commands() []command {
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
+		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},
 		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},
 		{"healthcheck", "[-ready]", "ask a running sluice whether it is well, for Docker", healthcheck},
+		{"completion", "bash | zsh | fish", "a script for the shell: source <(sluice completion bash)", completion},
 		{"version", "", "the version of this binary", version},
 	}
 }
@@ -76,14 +79,25 @@ func dispatch(e env, args []string) int {
 	if args[0] == "worker" { // not for people: a supervisor starts it with its descriptors
 		return work(e)
 	}
+	if args[0] == "complete" { // nor is this: the scripts of completion ask it
+		return offer(e, args[1:])
+	}
 	for _, c := range commands() {
 		if c.name == args[0] {
 			return c.run(e, args[1:])
 		}
 	}
-	fmt.Fprintf(e.stderr, "sluice: unknown command %q\n\n", args[0])
+	fmt.Fprintf(e.stderr, "sluice: unknown command %q%s\n\n", args[0], config.DidYouMean(args[0], commandNames()))
 	usage(e.stderr)
 	return exitUsage
+}
+
+func commandNames() []string {
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 func usage(w io.Writer) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/control"
@@ -105,12 +104,10 @@ func parse(e env, fs *flag.FlagSet, args []string, operands ...string) int {
 	fs.Usage = func() {} // help goes to stdout, when it is asked for
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(e.stdout, "Usage of %s:\n", strings.Join(append([]string{fs.Name()}, operands...), " "))
-		fs.SetOutput(e.stdout)
-		fs.PrintDefaults()
+		printHelp(e.stdout, fs, operands)
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(e.stderr, "%s -h tells what it takes\n", fs.Name())
+		fmt.Fprintf(e.stderr, "%s -h tells what it takes%s\n", fs.Name(), flagMeant(err, fs))
 		return exitUsage
 	case fs.NArg() > len(operands):
 		fmt.Fprintf(e.stderr, "%s: unexpected argument %q\n", fs.Name(), fs.Arg(len(operands)))

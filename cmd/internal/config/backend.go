@@ -53,7 +53,7 @@ func parseBackend(text string) (Backend, error) {
 			}
 		default:
 			return Backend{}, fmt.Errorf("unknown word %q%s (weight=N and backup may follow HOST:PORT)",
-				word, didYouMean(name, []string{"weight", "backup"}))
+				word, DidYouMean(name, []string{"weight", "backup"}))
 		}
 	}
 	return b, nil

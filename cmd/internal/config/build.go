@@ -57,7 +57,7 @@ func (b *builder) set(o option, s scope, raw any, at Fault) {
 	if !ok {
 		hint := ""
 		if text, is := raw.(string); is {
-			hint = didYouMean(text, o.kind.words)
+			hint = DidYouMean(text, o.kind.words)
 		}
 		b.fault(at, "must be %s; got %s%s", o.kind.must, show(raw), hint)
 		return

@@ -84,7 +84,7 @@ func (b *builder) unknownPool(at Fault, name string) {
 	for _, p := range b.config.Pools {
 		names = append(names, p.Name)
 	}
-	hint := didYouMean(name, names)
+	hint := DidYouMean(name, names)
 	if hint == "" && len(names) > 0 {
 		hint = ", there are: " + strings.Join(names, ", ")
 	}

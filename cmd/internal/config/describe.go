@@ -86,27 +86,34 @@ func orNoLimit(n int) string {
 // of it. It is the way from flags to a file.
 func (c Config) TOML() string {
 	var b strings.Builder
-	section := func(pattern, table string, s scope) {
-		if table != "" {
-			fmt.Fprintf(&b, "\n[%s]\n", table)
+	c.eachKey(func(table string) { fmt.Fprintf(&b, "\n[%s]\n", table) },
+		func(path string, o option, s scope) { fmt.Fprintf(&b, "%s = %s\n", o.key(), literal(o.field(s))) })
+	return b.String()
+}
+
+// eachKey goes through the tables, and the keys of each, as a file has them. Those at the
+// top level come first, in no table.
+func (c *Config) eachKey(table func(header string), key func(path string, o option, s scope)) {
+	section := func(pattern, path string, s scope) {
+		if path != "" {
+			table(path)
 		}
-		for _, key := range keysOf(pattern) {
-			if o, is := optionAt(strings.TrimPrefix(pattern+"."+key, ".")); is {
-				fmt.Fprintf(&b, "%s = %s\n", key, literal(o.field(s)))
+		for _, k := range keysOf(pattern) {
+			if o, is := optionAt(strings.TrimPrefix(pattern+"."+k, ".")); is {
+				key(strings.TrimPrefix(path+"."+k, "."), o, s)
 			}
 		}
 	}
-	s := scope{c: &c}
-	for _, table := range []string{"", "acceptors", "admin", "reload", "log", "limits"} {
-		section(table, table, s)
+	s := scope{c: c}
+	for _, path := range []string{"", "acceptors", "admin", "reload", "log", "limits"} {
+		section(path, path, s)
 	}
-	for _, l := range c.Listeners {
-		section("listener.*", "listener."+l.Name, scope{l: &l})
+	for i := range c.Listeners {
+		section("listener.*", pathOf("listener", c.Listeners[i].Name), scope{l: &c.Listeners[i]})
 	}
-	for _, p := range c.Pools {
-		section("pool.*", "pool."+p.Name, scope{p: &p})
+	for i := range c.Pools {
+		section("pool.*", pathOf("pool", c.Pools[i].Name), scope{p: &c.Pools[i]})
 	}
-	return b.String()
 }
 
 // literal writes what a field's pointer points to as a TOML value.

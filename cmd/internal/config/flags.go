@@ -27,13 +27,13 @@ var switches = []struct {
 }{
 	{"c", "", "configuration `FILE`"},
 	{"listen", "listener.main.bind", "without a file: `ADDRESS` to listen on, such as :5432"},
-	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N] [backup]\"`; may be repeated; commas between several in the variable"},
-	{"pick", "pool.main.pick", "without a file: `WORD` round_robin, least_sessions or source_hash: which backend gets a session"},
-	{"connect-timeout", "pool.main.connect_timeout", "without a file: `DURATION` one connect may take"},
-	{"relay", "listener.main.relay", "without a file: `WORD` auto, splice or copy"},
-	{"wait-for-backend", "listener.main.wait_for_backend", "without a file: `DURATION` that clients are held for while no backend takes them; 0s = not at all"},
-	{"max-waiting", "listener.main.max_waiting", "without a file: `NUMBER` of clients at a time that wait-for-backend may hold"},
-	{"idle-timeout", "listener.main.idle_timeout", "without a file: `DURATION` without a byte after which a session ends"},
+	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N]\"`, or backup; may be repeated; commas in the variable"},
+	{"pick", "pool.main.pick", "`WORD` round_robin, least_sessions or source_hash: which backend gets a session"},
+	{"connect-timeout", "pool.main.connect_timeout", "`DURATION` one connect may take"},
+	{"relay", "listener.main.relay", "`WORD` auto, splice or copy"},
+	{"wait-for-backend", "listener.main.wait_for_backend", "`DURATION` that clients are held for while no backend takes them; 0s = not at all"},
+	{"max-waiting", "listener.main.max_waiting", "`NUMBER` of clients at a time that wait-for-backend may hold"},
+	{"idle-timeout", "listener.main.idle_timeout", "`DURATION` without a byte after which a session ends"},
 	{"acceptors", "acceptors.count", "`NUMBER` of acceptors, or auto: one per CPU"},
 	{"mode", "acceptors.mode", "`WORD` goroutine or process: where acceptors run"},
 	{"steering", "acceptors.steering", "`WORD` auto, least, round_robin, cpu or hash: who gets a connection"},
@@ -69,6 +69,40 @@ func (f *Flags) Bind(fs *flag.FlagSet, names ...string) {
 			fs.Func(sw.name, help, collect)
 		}
 	}
+}
+
+// FlagWords are the values of a flag that takes one of few; nil = it does not.
+func FlagWords(name string) []string {
+	for _, sw := range switches {
+		if o, is := optionAt(patternOf(sw.path)); is && sw.name == name && o.kind.must != boolean.must {
+			return o.kind.words
+		}
+	}
+	return nil
+}
+
+// FlagGroup is a title and flags that belong together.
+type FlagGroup struct {
+	Title string
+	Names []string
+}
+
+// FlagGroups are the flags as help shows them, those used most first.
+func FlagGroups() []FlagGroup {
+	groups := []FlagGroup{{Title: "What to run:"}, {Title: "Without a file, also:"}, {Title: "Acceptors:"}, {Title: "The service:"}}
+	for i, sw := range switches {
+		at := &groups[3]
+		switch {
+		case i < 3:
+			at = &groups[0]
+		case patternOf(sw.path) != sw.path:
+			at = &groups[1]
+		case strings.HasPrefix(sw.path, "acceptors."):
+			at = &groups[2]
+		}
+		at.Names = append(at.Names, sw.name)
+	}
+	return groups
 }
 
 // patternOf is the pattern of a switch's path.

@@ -18,6 +18,7 @@ type kind struct {
 	must  string                         // completes "must be ..."
 	words []string                       // if it is one of few
 	parse func(raw any) (x any, ok bool) // raw as TOML decodes it; x has the field's type
+	json  map[string]any                 // the JSON Schema of what is usually written; nil = any text
 }
 
 // onText makes a parse function of one that reads text.
@@ -36,6 +37,7 @@ func oneOf(words ...string) kind {
 	return kind{
 		must:  `one of "` + strings.Join(words, `", "`) + `"`,
 		words: words,
+		json:  map[string]any{"enum": words},
 		parse: func(raw any) (any, bool) {
 			text, _ := raw.(string)
 			return text, slices.Contains(words, text)
@@ -46,6 +48,7 @@ func oneOf(words ...string) kind {
 func integer(lo, hi int) kind {
 	return kind{
 		must: fmt.Sprintf("a whole number from %d to %d", lo, hi),
+		json: map[string]any{"type": "integer", "minimum": lo, "maximum": hi},
 		parse: func(raw any) (any, bool) {
 			n, ok := raw.(int64)
 			if text, is := raw.(string); is {
@@ -61,6 +64,7 @@ func integer(lo, hi int) kind {
 var acceptorCount = kind{
 	must:  fmt.Sprintf(`"auto" or a whole number from 1 to %d`, maxAcceptors),
 	words: []string{"auto"},
+	json:  map[string]any{"anyOf": []any{map[string]any{"const": "auto"}, integer(1, maxAcceptors).json}},
 	parse: func(raw any) (any, bool) {
 		if raw == "auto" {
 			return Auto(0), true
@@ -72,6 +76,7 @@ var acceptorCount = kind{
 
 var fraction = kind{
 	must: "a number from 0 to 1",
+	json: map[string]any{"type": "number", "minimum": 0, "maximum": 1},
 	parse: func(raw any) (any, bool) {
 		var x float64
 		switch raw := raw.(type) {
@@ -94,6 +99,7 @@ var fraction = kind{
 var boolean = kind{
 	must:  "true or false",
 	words: []string{"true", "false"},
+	json:  map[string]any{"type": "boolean"},
 	parse: func(raw any) (any, bool) {
 		if b, is := raw.(bool); is {
 			return b, true
@@ -106,6 +112,7 @@ var boolean = kind{
 func duration(lo, hi time.Duration) kind {
 	return kind{
 		must: fmt.Sprintf(`a duration such as "5s", from %s to %s`, short(lo), short(hi)),
+		json: map[string]any{"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$|^0$`},
 		parse: onText(func(text string) (time.Duration, error) {
 			d, err := time.ParseDuration(text)
 			if err == nil && (d < lo || d > hi) {
@@ -218,7 +225,10 @@ var instanceName = kind{
 
 // backendList is only named here: its elements are faulty one by one, see
 // builder.setBackends.
-var backendList = kind{must: `a list of backends, such as ["10.0.0.1:8080", "10.0.0.2:8080 weight=2"]`}
+var backendList = kind{
+	must: `a list of backends, such as ["10.0.0.1:8080", "10.0.0.2:8080 weight=2"]`,
+	json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "minItems": 1},
+}
 
 // show writes a raw value as an error message quotes it.
 func show(raw any) string {

@@ -84,6 +84,9 @@ var options = []option{
 	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
 }
 
+// key is the last word of the path.
+func (o option) key() string { return o.path[strings.LastIndex(o.path, ".")+1:] }
+
 // optionAt finds the option of a pattern such as "listener.*.bind".
 func optionAt(pattern string) (option, bool) {
 	i := slices.IndexFunc(options, func(o option) bool { return o.path == pattern })

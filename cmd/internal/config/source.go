@@ -51,18 +51,27 @@ func (s *Source) Again() error {
 // of their SHA-256, "" without a file. The error is Errors, and digest holds all the
 // same if the file could be read.
 func (s *Source) Read() (c Config, digest string, err error) {
+	b, err := s.build()
+	if err != nil {
+		return Config{}, b.digest, err
+	}
+	return b.config, b.digest, nil
+}
+
+// build is Read, with what is known of where each value comes from.
+func (s *Source) build() (*builder, error) {
 	b := newBuilder(s.env)
 	scope := scope{c: &b.config}
 	switch file, listen, backend := s.told["c"], s.told["listen"], s.told["backend"]; {
 	case file.values != nil:
 		if !b.load(s.Path()) {
-			return Config{}, b.digest, b.faults
+			return b, b.faults
 		}
 	case listen.values != nil && backend.values != nil:
 		scope = b.shorthand()
 	default:
 		b.fault(Fault{}, "nothing to run: give -c FILE, or --listen ADDRESS and --backend HOST:PORT")
-		return Config{}, "", b.faults
+		return b, b.faults
 	}
 	for _, sw := range switches {
 		if is, given := s.told[sw.name]; given {
@@ -71,8 +80,8 @@ func (s *Source) Read() (c Config, digest string, err error) {
 	}
 	b.checkVariables()
 	b.checkWatch(s)
-	c, err = b.finish()
-	return c, b.digest, err
+	_, err := b.finish()
+	return b, err
 }
 
 // Admin is where the sluice that runs by this Source can be asked. It takes no more

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// didYouMean completes a message: `, did you mean "bind"?`, or nothing.
-func didYouMean(word string, legal []string) string {
+// DidYouMean completes a message: `, did you mean "bind"?`, or nothing.
+func DidYouMean(word string, legal []string) string {
 	if near := nearest(word, legal); near != "" {
 		return fmt.Sprintf(", did you mean %q?", near)
 	}
