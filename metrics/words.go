@@ -23,12 +23,13 @@ const (
 	ReasonDrainDeadline                // still running when drain_timeout ended
 	ReasonWorkerDied                   // the process that held it ended (process mode); counted by the supervisor
 	ReasonInternal                     // a fault of sluice's own or of the machine (no memory, no descriptor for the backend)
+	ReasonLoop                         // the backend is a listener of the service itself
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{
 	"client_eof", "backend_eof", "client_reset", "backend_reset", "connect_failed", "connect_timeout", "no_backend",
-	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error",
+	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error", "loop",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }
@@ -74,12 +75,14 @@ const (
 	ConnectTimeout                         // no answer within connect_timeout
 	ConnectUnreachable                     // no route, or an ICMP error
 	ConnectReset                           // broken before it was established
-	ConnectNoPorts                         // EADDRNOTAVAIL: no source port left towards this address
+	ConnectNoPorts                         // no source port left towards this address
 	ConnectOther                           // everything else, a lack of descriptors included
+	ConnectNoSource                        // the pool's source is no address of this machine
+	ConnectNoFamily                        // this machine, or the pool's source, has no address of that family
 	NumConnectErrors
 )
 
-var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreachable", "reset", "no_ports", "other"}
+var connectErrorNames = [NumConnectErrors]string{"refused", "timeout", "unreachable", "reset", "no_ports", "other", "no_source", "no_family"}
 
 func (e ConnectError) String() string { return nameOf(connectErrorNames[:], int(e)) }
 

@@ -68,7 +68,8 @@ type pooled struct {
 	cells    *metrics.PoolCells
 	picker   *pool.Picker
 
-	complained int64 // clock at which the operator was told of a lack, last
+	complained int64      // clock at which the operator was told of a lack, last
+	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go
 }
 
 // Bind makes plan ready. It is called outside of the loop, one call at a time, and
@@ -112,6 +113,7 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 		if made.picker == nil {
 			made.picker = pool.NewPicker(made.prepared, a.Seat, pool.StateOf(a.Board))
 		}
+		made.own = selfishOf(p, b.plan.Own)
 		b.pools[p.ID] = made
 	}
 }

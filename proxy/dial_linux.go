@@ -23,8 +23,12 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 			return a.noneLeft(s, p)
 		}
 		t := &p.Targets[i]
+		if p.own != nil && a.isOwn(p, i) {
+			a.complain(p, Notice{Kind: NoticeLoop, Name: p.nameOf(t.ID)})
+			return over(cutFor(metrics.ReasonLoop))
+		}
 		o.resort, o.suspected = a.Board.Failing()[t.ID.Index()].Load() != 0, false
-		errno := a.connect(slot, s, p, t)
+		class, errno := a.connect(slot, s, p, t)
 		a.setLacking(s, lacking(errno))
 		switch {
 		case errno == 0 || errno == syscall.EINPROGRESS:
@@ -33,7 +37,7 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 		case lacking(errno): // it was not the backend's fault
 			a.pause(Notice{Kind: NoticeAcceptPaused, Name: a.listenerOf(s).Name, Errno: errno})
 			return a.park(s)
-		case !a.mayTryAgain(s, p, t.ID, classifyConnect(errno), true):
+		case !a.mayTryAgain(s, p, t.ID, class, true):
 			return a.noneLeft(s, p)
 		}
 	}
@@ -48,32 +52,57 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 	return a.sys.PeerAddr(int(s.fd[client])).Addr()
 }
 
-// connect starts a connection to t. After any other errno than 0 and EINPROGRESS the
-// session holds no backend descriptor.
-func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) syscall.Errno {
-	fd, errno := a.sys.Socket(sys.FamilyOf(t.Addr))
+// connect starts a connection to t. After any other errno than 0 and EINPROGRESS, which
+// class explains, the session holds no backend descriptor.
+func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (class metrics.ConnectError, errno syscall.Errno) {
+	fd, errno := a.socketTo(p, t.Addr)
 	if errno != 0 {
-		return errno
+		return classifyConnect(errno), errno
 	}
 	a.pick(s, t.ID)
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
-	if p.Source.IsValid() {
-		errno = a.sys.Bind(fd, p.Source)
-	}
-	if errno == 0 {
-		errno = a.sys.Connect(fd, t.Addr)
-	}
+	class, errno = a.begin(fd, p, t.Addr)
 	if errno == 0 || errno == syscall.EINPROGRESS {
 		if e := a.watch(slot, s, backend); e != 0 {
-			errno = e
+			class, errno = classifyConnect(e), e
 		}
 	}
 	if errno != 0 && errno != syscall.EINPROGRESS {
 		a.dropBackend(s)
 	}
-	return errno
+	return class, errno
+}
+
+// socketTo makes a socket for connections of p to an address. A source of the other
+// family can't be its.
+func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
+	if p.Source.IsValid() && sys.FamilyOf(netip.AddrPortFrom(p.Source, 0)) != sys.FamilyOf(to) {
+		return -1, syscall.EAFNOSUPPORT
+	}
+	return a.sys.Socket(sys.FamilyOf(to))
+}
+
+// begin binds a socket to the source of p and connects it. EADDRNOTAVAIL has three
+// causes, which only the step that gave it and a second question tell apart.
+//
+//	bind                             the source is not here
+//	connect, a way has no source     IPv6 is off, or has a route and no address
+//	connect, a way has a source      all of its ports are in use
+func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
+	if p.Source.IsValid() {
+		if errno := a.sys.Bind(fd, p.Source); errno == syscall.EADDRNOTAVAIL || errno == syscall.ENODEV {
+			return metrics.ConnectNoSource, errno
+		} else if errno != 0 {
+			return classifyConnect(errno), errno
+		}
+	}
+	errno := a.sys.Connect(fd, to)
+	if errno == syscall.EADDRNOTAVAIL && !a.sys.SourceTo(to).IsValid() {
+		return metrics.ConnectNoFamily, errno
+	}
+	return classifyConnect(errno), errno
 }
 
 // pick counts s on a target: in the word that pickers look at, which all acceptors
@@ -184,7 +213,10 @@ func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metri
 	a.noteDialFailed(s, class)
 	o.lastError, o.failed = class, true
 	a.failed(p, id, class)
-	noWay := atOnce && class == metrics.ConnectUnreachable
+	if class == metrics.ConnectNoSource {
+		return false // no other address of its family would do better, nor a moment later
+	}
+	noWay := class == metrics.ConnectNoFamily || atOnce && class == metrics.ConnectUnreachable
 	answered := class == metrics.ConnectRefused || class == metrics.ConnectReset
 	switch {
 	case !noWay && (!answered || o.resort || p.Retries == 0):
@@ -227,19 +259,22 @@ func lacking(errno syscall.Errno) bool {
 	return false
 }
 
-// classifyConnect names why a connection to a backend did not come about.
+// classifyConnect names why a connection to a backend did not come about, as far as the
+// errno tells: see begin.
 func classifyConnect(errno syscall.Errno) metrics.ConnectError {
 	switch errno {
 	case syscall.ECONNREFUSED:
 		return metrics.ConnectRefused
 	case syscall.ETIMEDOUT:
 		return metrics.ConnectTimeout
-	case syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.ENONET:
+	case syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.ENONET, syscall.ENODEV: // ENODEV: a zone without an interface
 		return metrics.ConnectUnreachable
 	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
 		return metrics.ConnectReset
 	case syscall.EADDRNOTAVAIL, syscall.EAGAIN, syscall.EADDRINUSE:
 		return metrics.ConnectNoPorts
+	case syscall.EAFNOSUPPORT:
+		return metrics.ConnectNoFamily
 	}
 	return metrics.ConnectOther
 }

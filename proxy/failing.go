@@ -39,14 +39,14 @@ func (a *Acceptor) timeFor(failures int) time.Duration {
 // ranksLast says whether a connect that failed so speaks against the target. The others
 // are a lack of sluice's own, and end with it.
 func ranksLast(class metrics.ConnectError) bool {
-	return class != metrics.ConnectNoPorts
+	return class != metrics.ConnectNoPorts && class != metrics.ConnectNoSource
 }
 
 // failed notes that a target did not take a session, and tells the operator if that is
 // new. Of the sessions that were under way to it the first counts.
 func (a *Acceptor) failed(p *pooled, id metrics.ID, class metrics.ConnectError) {
 	if !ranksLast(class) {
-		a.lacksPorts(p, id, class)
+		a.lacksOwn(p, id, class)
 		return
 	}
 	cell := &a.Board.Failing()[id.Index()]
@@ -96,14 +96,23 @@ func (a *Acceptor) works(p *pooled, id metrics.ID) {
 	}
 }
 
-// lacksPorts tells the operator that no source port is left, once a second and pool: the
-// log counts them by target.
-func (a *Acceptor) lacksPorts(p *pooled, id metrics.ID, class metrics.ConnectError) {
-	if a.now-p.complained < int64(time.Second) {
+// lacksOwn tells the operator that no source port is left, or that the source is not here.
+func (a *Acceptor) lacksOwn(p *pooled, id metrics.ID, class metrics.ConnectError) {
+	n := Notice{Kind: NoticeNoPorts, Name: p.nameOf(id), Class: class}
+	if class == metrics.ConnectNoSource {
+		n.Kind, n.Source = NoticeNoSource, p.Source
+	}
+	a.complain(p, n)
+}
+
+// complain tells the operator of something that each session meets, once a second and
+// pool: the log counts them by target.
+func (a *Acceptor) complain(p *pooled, n Notice) {
+	if p.complained != 0 && a.now-p.complained < int64(time.Second) {
 		return
 	}
 	p.complained = a.now
-	a.notify(Notice{Kind: NoticeNoPorts, Name: p.nameOf(id), Class: class})
+	a.notify(n)
 }
 
 // takeOver lets this acceptor probe the failing targets of seats of which mine says that

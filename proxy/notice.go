@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"syscall"
 
 	"sluice/metrics"
@@ -13,7 +14,8 @@ type Notice struct {
 	Kind     NoticeKind
 	Name     string // listener, or pool/backend
 	Errno    syscall.Errno
-	Class    metrics.ConnectError // of the two connect notices
+	Class    metrics.ConnectError // of those about a connect
+	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here
 }
 
 // NoticeKind says what changed.
@@ -27,6 +29,8 @@ const (
 	NoticeConnectFailed                     // a backend did not take a connection (the first of a run of failures)
 	NoticeConnectRestored                   // and takes them again
 	NoticeSpliceDenied                      // splice(2) is not to be had: all is copied from now on
+	NoticeNoSource                          // the source of a pool is no address of this machine
+	NoticeLoop                              // a backend is a listener of this service
 )
 
 func (a *Acceptor) notify(n Notice) {

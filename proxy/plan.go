@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type Plan struct {
 	Seats       []Seat // the acceptors that there are
 	Listeners   []Listener
 	Pools       []pool.Pool
+	Own         []netip.AddrPort // where the service listens; 0.0.0.0 and :: = all addresses of a family
 
 	once     sync.Once
 	prepared map[metrics.ID]*pool.Prepared
@@ -90,7 +92,7 @@ const (
 func (p *Plan) Renewed() *Plan {
 	return &Plan{
 		Generation: p.Generation + 1, MaxSessions: p.MaxSessions,
-		Seats: slices.Clone(p.Seats), Listeners: slices.Clone(p.Listeners), Pools: slices.Clone(p.Pools),
+		Seats: slices.Clone(p.Seats), Listeners: slices.Clone(p.Listeners), Pools: slices.Clone(p.Pools), Own: p.Own,
 	}
 }
 

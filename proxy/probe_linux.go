@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sluice/metrics"
-	"sluice/proxy/internal/sys"
 )
 
 // A probe is a connect without a client: it finds out whether a failing target takes
@@ -66,7 +65,7 @@ func (a *Acceptor) probeDue() {
 	}
 	for i := range a.probes.runs {
 		if r := &a.probes.runs[i]; r.id != 0 && a.now >= r.until {
-			a.probed(int32(i), syscall.ETIMEDOUT)
+			a.probed(int32(i), metrics.ConnectTimeout, syscall.ETIMEDOUT)
 		}
 	}
 	next := int64(math.MaxInt64)
@@ -123,31 +122,26 @@ func (a *Acceptor) probe(id metrics.ID) bool {
 	a.probes.free = a.probes.free[:free]
 	r := &a.probes.runs[slot]
 	r.id, r.fd, r.uses, r.until = id, -1, (r.uses+1)&usesMask, a.now+int64(p.ConnectTimeout)
-	if errno := a.beginProbe(slot, r, p, t.Addr); errno != syscall.EINPROGRESS {
-		a.probed(slot, errno)
+	if class, errno := a.beginProbe(slot, r, p, t.Addr); errno != syscall.EINPROGRESS {
+		a.probed(slot, class, errno)
 	}
 	return true
 }
 
-func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort) syscall.Errno {
-	fd, errno := a.sys.Socket(sys.FamilyOf(to))
+func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
+	fd, errno := a.socketTo(p, to)
 	if errno != 0 {
-		return errno
+		return classifyConnect(errno), errno
 	}
 	r.fd = int32(fd)
 	a.sys.HoldAck(fd)
-	if p.Source.IsValid() {
-		errno = a.sys.Bind(fd, p.Source)
-	}
-	if errno == 0 {
-		errno = a.sys.Connect(fd, to)
-	}
+	class, errno := a.begin(fd, p, to)
 	if errno == syscall.EINPROGRESS {
 		if e := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollOut | uint32(epollET), Fd: r.uses<<6 | slot, Pad: padProbe}); e != 0 {
-			return e
+			return classifyConnect(e), e
 		}
 	}
-	return errno
+	return class, errno
 }
 
 // probeTold handles an event of a probe.
@@ -160,16 +154,17 @@ func (a *Acceptor) probeTold(ev *syscall.EpollEvent) {
 	fd := int(r.fd)
 	switch {
 	case ev.Events&(epollErr|epollHup) != 0:
-		a.probed(slot, a.sys.SockError(fd))
+		errno := a.sys.SockError(fd)
+		a.probed(slot, classifyConnect(errno), errno)
 	case a.sys.LocalAddr(fd) == a.sys.PeerAddr(fd): // see metItself
-		a.probed(slot, syscall.ECONNREFUSED)
+		a.probed(slot, metrics.ConnectRefused, syscall.ECONNREFUSED)
 	default:
-		a.probed(slot, 0)
+		a.probed(slot, 0, 0)
 	}
 }
 
-// probed ends a probe; errno 0 = the target took it.
-func (a *Acceptor) probed(slot int32, errno syscall.Errno) {
+// probed ends a probe; errno 0 = the target took it, else class says what it means.
+func (a *Acceptor) probed(slot int32, class metrics.ConnectError, errno syscall.Errno) {
 	r := &a.probes.runs[slot]
 	id := r.id
 	a.endProbe(slot)
@@ -188,7 +183,7 @@ func (a *Acceptor) probed(slot int32, errno syscall.Errno) {
 		return // a lack is sluice's own: the probe was put off, and comes then
 	}
 	c.Probes[metrics.ProbeFailed].Add(1)
-	if class := classifyConnect(errno); ranksLast(class) {
+	if ranksLast(class) {
 		a.failedAgain(p, id, was, class)
 	}
 }

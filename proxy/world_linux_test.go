@@ -16,21 +16,22 @@ import (
 // events that the test chooses, and faults at any step. The test turns the loop by
 // hand, so each turn can be looked at.
 type world struct {
-	t       *testing.T
-	a       *Acceptor
-	plan    *Plan
-	fds     map[int]*fakeFD
-	calls   map[string]int
-	faults  map[string][]syscall.Errno // what the next calls of a step give; 0 = as usual
-	queue   int                        // connections that wait in the accept queue
-	watched map[int]syscall.EpollEvent
-	events  []syscall.EpollEvent // of the next turn
-	notices chan Notice
-	unsent  int            // what a socket has sent and not been acknowledged
-	peer    netip.AddrPort // address of whoever is at the other end
-	local   netip.AddrPort // and of this one
-	batch   []bool         // what scheduling was asked for
-	elapsed time.Duration  // the clock stands still but for pass
+	t         *testing.T
+	a         *Acceptor
+	plan      *Plan
+	fds       map[int]*fakeFD
+	calls     map[string]int
+	faults    map[string][]syscall.Errno // what the next calls of a step give; 0 = as usual
+	queue     int                        // connections that wait in the accept queue
+	watched   map[int]syscall.EpollEvent
+	events    []syscall.EpollEvent // of the next turn
+	notices   chan Notice
+	unsent    int            // what a socket has sent and not been acknowledged
+	peer      netip.AddrPort // address of whoever is at the other end
+	local     netip.AddrPort // and of this one
+	comesFrom netip.Addr     // where a connection would come from
+	batch     []bool         // what scheduling was asked for
+	elapsed   time.Duration  // the clock stands still but for pass
 }
 
 // fakeFD is a socket or an end of a pipe.
@@ -56,7 +57,7 @@ func newWorld(t *testing.T, change ...func(*Plan)) *world {
 	at := netip.MustParseAddrPort("192.0.2.1:80")
 	w := &world{
 		t: t, fds: map[int]*fakeFD{}, calls: map[string]int{}, faults: map[string][]syscall.Errno{}, watched: map[int]syscall.EpollEvent{},
-		notices: make(chan Notice, 100), local: netip.MustParseAddrPort("192.0.2.9:49152"),
+		notices: make(chan Notice, 100), local: netip.MustParseAddrPort("192.0.2.9:49152"), comesFrom: netip.MustParseAddr("192.0.2.9"),
 		plan: &Plan{Listeners: []Listener{{ID: webID, Name: "web", Phase: PhaseServing, Pool: appID}}, Pools: []pool.Pool{{
 			ID: appID, Name: "app", ConnectTimeout: time.Second, Retries: 1,
 			Targets: []pool.Target{targetAt(0, at), targetAt(1, at)},
@@ -157,6 +158,10 @@ func (w *world) play() {
 				return e
 			}
 			return syscall.EINPROGRESS
+		},
+		SourceTo: func(netip.AddrPort) netip.Addr {
+			w.calls["sourceTo"]++
+			return w.comesFrom
 		},
 		HoldAck:   func(fd int) { w.at(fd) },
 		SockError: func(fd int) syscall.Errno { w.at(fd); return w.fault("sockError") },

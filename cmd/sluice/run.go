@@ -53,6 +53,9 @@ func check(e env, args []string) int {
 	if status >= 0 {
 		return status
 	}
+	for _, doubt := range r.config.Doubts() {
+		fmt.Fprintln(e.stderr, "sluice: warning:", doubt)
+	}
 	needs, err := control.Check(r.config)
 	if err == nil {
 		err = r.config.Describe(e.stdout, needs)

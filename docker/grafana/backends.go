@@ -43,7 +43,7 @@ var backends = board{
 		}},
 		{"Connecting", []panel{
 			{kind: lines, title: "Errors", width: 8, unit: "cps", min: at(0),
-				about:   "Attempts that failed, by backend and reason. refused: nothing listens. timeout: no answer in time. no_ports: no source port left.",
+				about:   "Attempts that failed, by backend and reason. refused: nothing listens. timeout: no answer in time. no_ports: no source port left. no_source: the pool's source is not on this machine. no_family: no address of the backend's family.",
 				queries: []query{{`sum by (pool, backend, reason) (rate(sluice_backend_connect_errors_total{POOL}[$__rate_interval]))`, "{{pool}} {{backend}} {{reason}}"}}},
 			{kind: lines, title: "Time to connect", width: 8, unit: "s", min: at(0),
 				about: "Of the attempts that succeeded. Steps of a second are lost SYN packets: the backend's accept queue overflows.",

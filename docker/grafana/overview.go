@@ -101,6 +101,6 @@ var overview = board{
 }
 
 // failures are the close reasons of sessions that were not served, as a pattern.
-const failures = "connect_failed|connect_timeout|no_backend|worker_died|internal_error"
+const failures = "connect_failed|connect_timeout|no_backend|worker_died|internal_error|loop"
 
 var toBalance = link{"Accept balance of ${__field.labels.listener}", acceptBalance.slug, "listener"}

@@ -26,6 +26,7 @@ func (b *builder) check() {
 		}
 	}
 	b.checkOverlaps()
+	b.checkLoops(addressesHere)
 }
 
 // What the board has room for, see package metrics: each listener, pool and backend has

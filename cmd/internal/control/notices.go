@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"sluice/cmd/internal/logring"
+	"sluice/metrics"
 	"sluice/proxy"
 )
 
@@ -21,14 +22,28 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 		case proxy.NoticeNoPorts:
 			log.Error("no source port left towards this backend", "remedy", "widen net.ipv4.ip_local_port_range, or add backends or addresses of this one")
 		case proxy.NoticeConnectFailed:
-			log.Warn("backend does not take connections", "class", n.Class.String())
+			log.Warn("backend does not take connections", failure(n)...)
 		case proxy.NoticeConnectRestored:
 			log.Info("backend takes connections again")
+		case proxy.NoticeNoSource:
+			log.Error("the source address of this pool is not on this machine: no session gets a backend",
+				"source", n.Source.String(), "remedy", "give the machine this address, or correct or remove the pool's source")
+		case proxy.NoticeLoop:
+			log.Error("this backend is a listener of this very sluice: its sessions are ended", "remedy", "correct the backend's address, or what its name stands for here (name server, hosts file)")
 		case proxy.NoticeSpliceDenied:
 			log.Warn("splice(2) is not to be had: bytes are copied", "error", n.Errno,
 				"remedy", "let the sandbox allow splice(2) (seccomp profile, gVisor); without it streams cost more CPU, and nothing else")
 		}
 	}
+}
+
+// failure is what the log says of a backend that takes no connection.
+func failure(n proxy.Notice) []any {
+	told := []any{"class", n.Class.String()}
+	if n.Class == metrics.ConnectNoFamily {
+		told = append(told, "remedy", "give the machine (and the pool's source) an address of the backend's family (net.ipv6.conf.*.disable_ipv6 turns IPv6 off), or name another address of the backend")
+	}
+	return told
 }
 
 // pauseRemedy is what ends a pause of accepting.

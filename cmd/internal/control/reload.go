@@ -88,6 +88,9 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 	if dryRun {
 		return s.verdict(true, told(changes, "would change"), changes)
 	}
+	if len(changes) > 0 {
+		tellDoubts(s.Log, c)
+	}
 	r := newResolver(c, s.Log, inForce.addresses)
 	r.refresh(ctx, time.Now())
 	err = s.conducted(ctx, func() error {

@@ -137,6 +137,7 @@ func Serve(o Options) error {
 		return err
 	}
 	defer endpoints.close()
+	tellDoubts(o.Log, o.Config)
 	s.resolver = newResolver(o.Config, o.Log, nil)
 	s.resolver.refresh(ctx, s.started)
 

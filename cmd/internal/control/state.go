@@ -122,6 +122,7 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	for _, f := range s.fronts {
 		p, _ := s.pool(f.config.Pool) // config has checked that it is there
 		s.plan.Listeners = append(s.plan.Listeners, planListener(f, p.id))
+		s.plan.Own = append(s.plan.Own, f.listensOn()...)
 	}
 	for _, p := range s.pools {
 		made, err := s.planPool(p, l, board)

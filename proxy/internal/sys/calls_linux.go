@@ -27,7 +27,8 @@ type Calls struct {
 	Socket    func(family int) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
 	Connect   func(fd int, a netip.AddrPort) syscall.Errno
-	HoldAck   func(fd int) // the handshake's last ACK waits a moment: a socket that is reset before has not been seen by the server
+	SourceTo  func(a netip.AddrPort) netip.Addr // what a connection there would come from; the zero Addr = there is none, or no way
+	HoldAck   func(fd int)                      // the handshake's last ACK waits a moment: a socket that is reset before has not been seen by the server
 	SockError func(fd int) syscall.Errno
 	LocalAddr func(fd int) netip.AddrPort // the zero one when there is none
 	PeerAddr  func(fd int) netip.AddrPort // the same
@@ -58,11 +59,12 @@ func Linux() Calls {
 			n, _, e := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 			return int(n), e
 		},
-		Age:     sysAge,
-		Socket:  sysSocket,
-		Bind:    sysBind,
-		Connect: sysConnect,
-		HoldAck: func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) },
+		Age:      sysAge,
+		Socket:   sysSocket,
+		Bind:     sysBind,
+		Connect:  sysConnect,
+		SourceTo: sysSourceTo,
+		HoldAck:  func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) },
 		SockError: func(fd int) syscall.Errno {
 			v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 			if err != nil {

@@ -3,6 +3,7 @@ package sys
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,21 +30,42 @@ func sysBind(fd int, a netip.Addr) syscall.Errno {
 		return err.(syscall.Errno)
 	}
 	var sa Sockaddr
-	_, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), sa.Set(netip.AddrPortFrom(a, 0)))
+	n := sa.Set(netip.AddrPortFrom(a, 0))
+	if e := sa.setScope(fd, a.Zone()); e != 0 {
+		return e
+	}
+	_, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), n)
 	return e
 }
 
 func sysConnect(fd int, a netip.AddrPort) syscall.Errno {
 	var sa Sockaddr
 	n := sa.Set(a)
+	if e := sa.setScope(fd, a.Addr().Zone()); e != 0 {
+		return e
+	}
 	_, _, e := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), n)
 	return e
+}
+
+// sysSourceTo lets a datagram socket that sends nothing find the way: a lack of ports
+// does not concern it. An address of this machine is its own source, but in 127.0.0.0/8.
+func sysSourceTo(a netip.AddrPort) netip.Addr {
+	fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(FamilyOf(a)), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if e != 0 {
+		return netip.Addr{}
+	}
+	defer sysClose(int(fd))
+	if e := sysConnect(int(fd), a); e != 0 {
+		return netip.Addr{}
+	}
+	return sysAddr(unix.SYS_GETSOCKNAME, int(fd)).Addr()
 }
 
 // Sockaddr is room for either family's address as the kernel wants it.
 type Sockaddr unix.RawSockaddrInet6
 
-// Set writes a into sa and returns its length.
+// Set writes a into sa, without its zone, and returns its length.
 func (sa *Sockaddr) Set(a netip.AddrPort) uintptr {
 	port := a.Port()<<8 | a.Port()>>8 // network order; both supported machines are little-endian
 	if ip := a.Addr().Unmap(); ip.Is4() {
@@ -53,6 +75,31 @@ func (sa *Sockaddr) Set(a netip.AddrPort) uintptr {
 	}
 	*sa = Sockaddr{Family: unix.AF_INET6, Port: port, Addr: a.Addr().As16()}
 	return unix.SizeofSockaddrInet6
+}
+
+// setScope sets the interface that a zone names; "" = none is meant. It is looked up each
+// time, which is one more system call for who has a zone: an interface may come later, or
+// come again under another number. ENODEV: there is none.
+func (sa *Sockaddr) setScope(fd int, zone string) syscall.Errno {
+	if zone == "" || sa.Family != unix.AF_INET6 {
+		return 0
+	}
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil && n > 0 {
+		sa.Scope_id = uint32(n)
+		return 0
+	}
+	var req struct { // struct ifreq
+		name  [unix.IFNAMSIZ]byte
+		index int32
+		_     [20]byte
+	}
+	if len(zone) >= len(req.name) {
+		return syscall.ENODEV
+	}
+	copy(req.name[:], zone)
+	_, _, e := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFINDEX, uintptr(unsafe.Pointer(&req)))
+	sa.Scope_id = uint32(req.index)
+	return e
 }
 
 // get is the address that the kernel wrote into sa; IPv4 in IPv6's clothes comes out

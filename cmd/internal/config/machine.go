@@ -1,0 +1,152 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// addressesHere are the addresses that this machine has now; ok is false where that can't be told.
+func addressesHere() (all []netip.Addr, ok bool) {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, false
+	}
+	for _, n := range nets {
+		if ipnet, is := n.(*net.IPNet); is {
+			if ip, valid := netip.AddrFromSlice(ipnet.IP); valid {
+				all = append(all, ip.Unmap())
+			}
+		}
+	}
+	return all, true
+}
+
+// checkLoops reports backends that are a listener of this configuration, as far as their
+// text tells. What names stand for is seen
+// as it runs only. here is asked where a listener takes all of the machine's addresses.
+func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
+	byPort := map[uint16][]claim{}
+	for _, l := range b.config.Listeners {
+		if c, ok := newClaim(pathOf("listener", l.Name)+".bind", l.Bind, l.IPv6Only); ok {
+			byPort[c.port] = append(byPort[c.port], c)
+		}
+	}
+	if len(byPort) == 0 {
+		return
+	}
+	own := sync.OnceValue(func() []netip.Addr { all, _ := here(); return all })
+	isOwn := func(ip netip.Addr) bool { return slices.Contains(own(), ip) }
+	for _, p := range b.config.Pools {
+		for _, backend := range p.Backends {
+			host, port, err := splitPort(backend.Address)
+			if err != nil || len(byPort[port]) == 0 {
+				continue
+			}
+			addresses := meantBy(host, p.Source)
+			i := slices.IndexFunc(byPort[port], func(c claim) bool {
+				return slices.ContainsFunc(addresses, func(ip netip.Addr) bool { return c.takes(ip, isOwn) })
+			})
+			if i >= 0 {
+				c := byPort[port][i]
+				b.fault(b.origin[pathOf("pool", p.Name)+".backends"], "%s is this sluice itself, which listens there by %s = %q", backend.Address, c.key, c.text)
+			}
+		}
+	}
+}
+
+// meantBy are the addresses of a host that need no looking up: a connect to the
+// unspecified one goes to the source, or to the loopback.
+func meantBy(host string, source netip.Addr) []netip.Addr {
+	if name := strings.TrimSuffix(strings.ToLower(host), "."); name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
+	ip, err := parseIP(host)
+	switch {
+	case err != nil:
+		return nil
+	case !ip.IsUnspecified():
+		return []netip.Addr{ip}
+	case source.IsValid() && source.Is4() == ip.Is4():
+		return []netip.Addr{source}
+	case ip.Is4():
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	return []netip.Addr{netip.IPv6Loopback()}
+}
+
+// takes says whether a connection to ip comes to the listener. A link-local address with
+// a zone may be another machine's as well as this one's, so only its very text tells.
+func (c claim) takes(ip netip.Addr, isOwn func(netip.Addr) bool) bool {
+	switch {
+	case !(ip.Is4() && c.v4 || ip.Is6() && c.v6):
+		return false
+	case c.addr.IsValid():
+		return c.addr == ip
+	}
+	return ip.IsLoopback() || isOwn(ip)
+}
+
+// Doubts are what a configuration asks for and this machine does not have as it is now.
+// They are no faults: an address or an interface may come later, and a file may be
+// checked on another machine than the one it is for.
+func (c Config) Doubts() (all []string) {
+	here, ok := addressesHere()
+	if !ok {
+		return nil
+	}
+	for _, p := range c.Pools {
+		path := pathOf("pool", p.Name)
+		if s := p.Source; s.IsValid() && !hasAddress(here, s) {
+			all = append(all, fmt.Sprintf("%s.source: %s is no address of this machine: until it is, no session of this pool gets a backend", path, s))
+		}
+		if doubt := zoneDoubt(p.Source); doubt != "" {
+			all = append(all, path+".source: "+doubt)
+		}
+		for _, b := range p.Backends {
+			host, _, err := splitPort(b.Address)
+			if err != nil {
+				continue
+			}
+			if ip, err := parseIP(host); err == nil {
+				if doubt := zoneDoubt(ip); doubt != "" {
+					all = append(all, fmt.Sprintf("%s.backends: %s: %s", path, b.Address, doubt))
+				}
+			}
+		}
+	}
+	return all
+}
+
+// hasAddress says whether ip is one of here; all of 127.0.0.0/8 is everybody's.
+func hasAddress(here []netip.Addr, ip netip.Addr) bool {
+	if ip.Is4() && ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
+	return slices.Contains(here, ip.WithZone(""))
+}
+
+// zoneDoubt says what is wrong with the zone of a link-local address; "" = nothing.
+func zoneDoubt(ip netip.Addr) string {
+	zone := ip.Zone()
+	if zone == "" {
+		if ip.Is6() && ip.IsLinkLocalUnicast() {
+			return fmt.Sprintf("a link-local address needs its interface, such as %s%%eth0", ip)
+		}
+		return ""
+	}
+	if n, err := strconv.Atoi(zone); err == nil {
+		if _, err := net.InterfaceByIndex(n); err != nil {
+			return fmt.Sprintf("this machine has no interface number %d", n)
+		}
+		return ""
+	}
+	if _, err := net.InterfaceByName(zone); err != nil {
+		return fmt.Sprintf("this machine has no interface %q", zone)
+	}
+	return ""
+}
