@@ -62,6 +62,9 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) sy
 	if p.Source.IsValid() {
 		errno = a.sys.Bind(fd, p.Source)
 	}
+	if n := a.listenerOf(s).ToBackend.Buffer; n > 0 {
+		a.sys.SetBuffer(fd, n)
+	}
 	if errno == 0 {
 		errno = a.sys.Connect(fd, t.Addr)
 	}
@@ -126,6 +129,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 		s.fd[backend], s.ready[backend] = -1, 0
 		return a.dialFailed(slot, s, metrics.ConnectRefused)
 	}
+	a.sys.Tune(int(s.fd[backend]), a.listenerOf(s).ToBackend) // not before: a connect that fails needs it not
 	c := a.targetOf(s)
 	c.Sessions.Add(1)
 	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))

@@ -78,6 +78,7 @@ type half struct {
 	splicing  bool  // it is moved by splice(2)
 	streak    uint8 // reads in a row that speak against streaming as it is
 	heard     bool  // a byte or the EOF came from the source
+	calm      uint8 // full fills so far, up to calmFills; until then they are short
 }
 
 type halfState uint8
