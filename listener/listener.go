@@ -48,11 +48,43 @@ type Options struct {
 	// group with the new one: Order counts both.
 	Beside []*Group
 
-	// KeepAlive is the silence after which a client is probed; 0 = never. A dead
-	// client is found after about twice this time.
-	KeepAlive time.Duration
+	Freebind bool // addresses that this machine does not have yet will do (IP_FREEBIND)
+	Buffer   int  // bytes of each buffer of the accepted sockets; 0 = the kernel tunes them
+
+	// Keeping may be Adjusted.
+	Keeping
 
 	socket func(domain, typ, proto int) (int, error) // nil = socket(2); tests take IPv6 away here
+}
+
+// Keeping says when a client is taken for dead. Its sockets inherit it.
+type Keeping struct {
+	KeepAlive    time.Duration // silence after which a client is probed; 0 = never
+	KeepInterval time.Duration // between two probes; 0 = a third of KeepAlive
+	KeepCount    int           // probes without an answer, and it is dead; 0 = 3
+	UserTimeout  time.Duration // that sent bytes may stay unacknowledged, or its window closed; 0 = as long as the kernel tries
+}
+
+// Settled is k with what it leaves open filled in, in whole seconds: three probes a third
+// of the silence apart find a dead client after twice the silence.
+func (k Keeping) Settled() Keeping {
+	if k.KeepAlive <= 0 {
+		k.KeepAlive, k.KeepInterval, k.KeepCount = 0, 0, 0
+		return k
+	}
+	if k.KeepInterval <= 0 {
+		k.KeepInterval = k.KeepAlive / 3
+	}
+	if k.KeepCount <= 0 {
+		k.KeepCount = 3
+	}
+	k.KeepAlive, k.KeepInterval = keepSeconds(k.KeepAlive), keepSeconds(k.KeepInterval)
+	return k
+}
+
+// keepSeconds rounds up to whole seconds and keeps within the kernel's bounds, 1 to 32767.
+func keepSeconds(d time.Duration) time.Duration {
+	return min(max((d+time.Second-1).Truncate(time.Second), time.Second), 32767*time.Second)
 }
 
 // SameSockets says whether the sockets of a group opened with o serve p as well, once
@@ -64,7 +96,8 @@ func (o Options) SameSockets(p Options) bool {
 	if err != nil || err2 != nil {
 		return false
 	}
-	return ours == theirs && o.only6(ours) == p.only6(theirs) && o.MPTCP == p.MPTCP
+	return ours == theirs && o.only6(ours) == p.only6(theirs) && o.MPTCP == p.MPTCP &&
+		o.Freebind == p.Freebind && o.Buffer == p.Buffer
 }
 
 // only6 is whether sockets on addr leave IPv4 alone.

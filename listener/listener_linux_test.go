@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -115,7 +116,7 @@ func TestOrder(t *testing.T) {
 }
 
 func TestAcceptedSocketsInherit(t *testing.T) {
-	g := live(t, Options{Address: "127.0.0.1:0", KeepAlive: 59500 * time.Millisecond})
+	g := live(t, Options{Address: "127.0.0.1:0", Keeping: Keeping{KeepAlive: 59500 * time.Millisecond}})
 	mustDial(t, g.Addr())
 	_, conn := accept(t, g)
 	for _, want := range []option{
@@ -124,6 +125,23 @@ func TestAcceptedSocketsInherit(t *testing.T) {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60, "TCP_KEEPIDLE"},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 20, "TCP_KEEPINTVL"},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3, "TCP_KEEPCNT"},
+	} {
+		if got := getInt(t, conn, want.level, want.name); got != want.value {
+			t.Errorf("%s: %d, want %d", want.text, got, want.value)
+		}
+	}
+	exact := live(t, Options{Address: "127.0.0.1:0", Buffer: 64 << 10, Keeping: Keeping{
+		KeepAlive: 7 * time.Second, KeepInterval: 2 * time.Second, KeepCount: 5, UserTimeout: 1500 * time.Millisecond,
+	}})
+	mustDial(t, exact.Addr())
+	_, conn = accept(t, exact)
+	for _, want := range []option{
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 7, "TCP_KEEPIDLE"},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 2, "TCP_KEEPINTVL"},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 5, "TCP_KEEPCNT"},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1500, "TCP_USER_TIMEOUT"},
+		{unix.SOL_SOCKET, unix.SO_RCVBUF, 128 << 10, "SO_RCVBUF"}, // the kernel doubles it
+		{unix.SOL_SOCKET, unix.SO_SNDBUF, 128 << 10, "SO_SNDBUF"},
 	} {
 		if got := getInt(t, conn, want.level, want.name); got != want.value {
 			t.Errorf("%s: %d, want %d", want.text, got, want.value)
@@ -241,5 +259,24 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	if after := openDescriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// An address that is not here yet is no fault where that was asked for.
+func TestFreebind(t *testing.T) {
+	for _, address := range []string{"192.0.2.77:0", "[2001:db8::77]:0"} {
+		if g, err := Open(Options{Address: address}); err == nil {
+			g.Close()
+			t.Errorf("%s: bound without freebind", address)
+		}
+		g, err := Open(Options{Address: address, Freebind: true})
+		if err != nil {
+			if errors.Is(err, unix.EAFNOSUPPORT) {
+				t.Skip("this machine has no IPv6: ", err)
+			}
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		g.Close()
 	}
 }

@@ -59,7 +59,7 @@ func (g *Group) Remove(seat int) error {
 }
 
 // Adjust brings the sockets to options that need no other ones (SameSockets): the
-// backlog, and the keepalive of connections accepted from now on. It holds for all
+// backlog, and the Keeping of connections accepted from now on. It holds for all
 // who hold the sockets, and moves no connection.
 func (g *Group) Adjust(o Options) error {
 	if err := g.adjust(o); err != nil {
@@ -75,9 +75,9 @@ func (g *Group) adjust(o Options) error {
 	if err := g.settleBacklog(o.Backlog); err != nil {
 		return err
 	}
-	g.options.Backlog, g.options.KeepAlive = o.Backlog, o.KeepAlive
+	g.options.Backlog, g.options.Keeping = o.Backlog, o.Keeping
 	for _, seat := range g.Seats() {
-		if err := set(g.fds[seat], keepAlive(o.KeepAlive)); err != nil {
+		if err := set(g.fds[seat], o.keeping(o.MPTCP)); err != nil {
 			return fmt.Errorf("seat %d: %w", seat, err)
 		}
 		if !g.order.has(g, seat) {

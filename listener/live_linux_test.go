@@ -118,7 +118,7 @@ func TestRemoveEndsListeningForAll(t *testing.T) {
 
 // An added socket is like the first ones.
 func TestAddedSocketIsTheSame(t *testing.T) {
-	g := live(t, Options{Address: "127.0.0.1:0", Backlog: 9, KeepAlive: 30 * time.Second})
+	g := live(t, Options{Address: "127.0.0.1:0", Backlog: 9, Keeping: Keeping{KeepAlive: 30 * time.Second}})
 	if err := errors.Join(g.Add(1), g.Listen()); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestSameSockets(t *testing.T) {
 		same bool
 	}{
 		{"spelt in full", Options{Address: "[::]:8080"}, true},
-		{"what Adjust changes", Options{Address: ":8080", Backlog: 7, KeepAlive: time.Second}, true},
+		{"what Adjust changes", Options{Address: ":8080", Backlog: 7, Keeping: Keeping{KeepAlive: time.Second}}, true},
 		{"how it is opened", Options{Address: ":8080", Seats: seats(9), Share: true, Beside: []*Group{nil}}, true},
 		{"port", Options{Address: ":8081"}, false},
 		{"host", Options{Address: "127.0.0.1:8080"}, false},
@@ -211,7 +211,7 @@ func TestSameSockets(t *testing.T) {
 // queue stays.
 func TestAdjust(t *testing.T) {
 	for _, mptcp := range []bool{false, true} {
-		o := Options{Address: "127.0.0.1:0", Seats: seats(2), Backlog: 5, KeepAlive: 30 * time.Second, MPTCP: mptcp}
+		o := Options{Address: "127.0.0.1:0", Seats: seats(2), Backlog: 5, Keeping: Keeping{KeepAlive: 30 * time.Second}, MPTCP: mptcp}
 		if g, err := Open(o); err == nil {
 			g.Close()
 		} else if mptcp {

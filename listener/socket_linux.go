@@ -63,21 +63,33 @@ func options(o Options, addr netip.AddrPort, reusePort bool) []option {
 		// Said outright, because net.ipv6.bindv6only changes the default.
 		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(o.only6(addr)), "IPV6_V6ONLY"})
 	}
-	return append(set, keepAlive(o.KeepAlive)...)
+	if o.Freebind {
+		set = append(set, option{unix.SOL_IP, unix.IP_FREEBIND, 1, "IP_FREEBIND"}) // IPv6 goes by the same bit
+	}
+	if o.Buffer > 0 {
+		set = append(set, option{unix.SOL_SOCKET, unix.SO_RCVBUF, o.Buffer, "SO_RCVBUF"},
+			option{unix.SOL_SOCKET, unix.SO_SNDBUF, o.Buffer, "SO_SNDBUF"})
+	}
+	return append(set, o.keeping(o.MPTCP)...)
 }
 
-// keepAlive is silent for d, then three probes d/3 apart: dead after 2d. The kernel
-// counts in seconds.
-func keepAlive(d time.Duration) []option {
-	if d <= 0 {
-		return []option{{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0, "SO_KEEPALIVE"}}
+// keeping are the options of a Keeping. The kernel counts keepalive in seconds. A
+// Multipath TCP socket is asked for TCP_USER_TIMEOUT only where it is wanted: not every
+// kernel has it there.
+func (k Keeping) keeping(mptcp bool) []option {
+	var all []option
+	if !mptcp || k.UserTimeout > 0 {
+		all = append(all, option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout.Milliseconds()), "TCP_USER_TIMEOUT"})
 	}
-	return []option{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepSeconds(d), "TCP_KEEPIDLE"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepSeconds(d / 3), "TCP_KEEPINTVL"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3, "TCP_KEEPCNT"},
+	k = k.Settled()
+	if k.KeepAlive == 0 {
+		return append(all, option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0, "SO_KEEPALIVE"})
 	}
+	return append(all,
+		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(k.KeepAlive / time.Second), "TCP_KEEPIDLE"},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(k.KeepInterval / time.Second), "TCP_KEEPINTVL"},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, k.KeepCount, "TCP_KEEPCNT"})
 }
 
 func set(fd int, options []option) error {
@@ -87,11 +99,6 @@ func set(fd int, options []option) error {
 		}
 	}
 	return nil
-}
-
-// keepSeconds rounds up and keeps within the kernel's bounds, 1 to 32767.
-func keepSeconds(d time.Duration) int {
-	return int(min(max((d+time.Second-1)/time.Second, 1), 32767))
 }
 
 func boolInt(b bool) int {

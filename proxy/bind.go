@@ -59,6 +59,7 @@ type listener struct {
 	cells    *metrics.ListenerCells
 	settling bool // on the list of those whose rows are looked at
 	rejitter bool // the running sessions are given a new max_duration
+	retune   bool // and their backends' sockets a new Tuning
 }
 
 // pooled is an acceptor's part of a pool.

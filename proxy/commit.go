@@ -71,7 +71,8 @@ func (a *Acceptor) inherit(l, before *listener) (touched bool) {
 	changed := l.MaxDuration != before.MaxDuration
 	// A sweep that is under way begins anew: who was not yet reached is not forgotten.
 	l.rejitter = changed || before.rejitter && a.sweep.active()
-	return changed || l.phase == PhaseCut && before.phase != PhaseCut || a.sweep.active() ||
+	l.retune = l.ToBackend != before.ToBackend || before.retune && a.sweep.active()
+	return changed || l.retune || l.phase == PhaseCut && before.phase != PhaseCut || a.sweep.active() ||
 		l.FirstByteTimeout != before.FirstByteTimeout || l.IdleTimeout != before.IdleTimeout || l.HalfClosedTimeout != before.HalfClosedTimeout
 }
 
@@ -117,6 +118,9 @@ func (a *Acceptor) sweepSome() {
 		}
 		if l.rejitter {
 			s.maxTick = a.maxTickOf(l, s)
+		}
+		if l.retune {
+			s.tuned = false
 		}
 		if s.state == stateRelaying {
 			a.armNearest(slot, s)

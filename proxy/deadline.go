@@ -41,6 +41,9 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 		}
 	}
 	l := a.listenerOf(s)
+	if !s.tuned {
+		sooner(a.tuneTick(s), metrics.ReasonInternal) // it ends nobody, see expired
+	}
 	if s.maxTick != 0 {
 		sooner(s.maxTick, metrics.ReasonMaxDuration)
 	}
@@ -73,6 +76,10 @@ func (a *Acceptor) expired(slot int32) {
 	case stateWaiting:
 		a.carryOn(slot, s, a.unpark(slot, s))
 	case stateRelaying:
+		if !s.tuned && a.tick >= a.tuneTick(s) {
+			a.sys.Tune(int(s.fd[backend]), a.listenerOf(s).ToBackend)
+			s.tuned = true
+		}
 		tick, reason := a.nearest(s)
 		switch {
 		case tick > a.tick: // it moved since
@@ -89,6 +96,13 @@ func (a *Acceptor) expired(slot int32) {
 		}
 	}
 }
+
+// tuneAfter is how old a session is before its backend's socket is given a keepalive: that
+// is five system calls, and most sessions are over by then. A peer that is gone is not
+// found out sooner than in a second anyway.
+const tuneAfter = time.Second
+
+func (a *Acceptor) tuneTick(s *session) uint32 { return a.tickAt(s.opened) + ticks(tuneAfter) }
 
 // drains says whether a receiver still takes what it was sent: a reader that is slower than
 // its socket's buffer is large may take minutes over the last write. Nobody looks before

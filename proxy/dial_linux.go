@@ -63,6 +63,9 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
+	if n := a.listenerOf(s).ToBackend.Buffer; n > 0 {
+		a.sys.SetBuffer(fd, n)
+	}
 	class, errno = a.begin(fd, p, t.Addr)
 	if errno == 0 || errno == syscall.EINPROGRESS {
 		if e := a.watch(slot, s, backend); e != 0 {
@@ -155,6 +158,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 		s.fd[backend], s.ready[backend] = -1, 0
 		return a.dialFailed(slot, s, metrics.ConnectRefused)
 	}
+	s.tuned = !a.listenerOf(s).ToBackend.Wanted()
 	c := a.targetOf(s)
 	c.Sessions.Add(1)
 	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 	"sluice/proxy/pool"
 )
 
@@ -76,7 +77,11 @@ type Listener struct {
 	HalfClosedTimeout time.Duration // one half done and the other did not move; then in place of IdleTimeout
 	MaxDuration       time.Duration // accept to close
 	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
+	ToBackend         Tuning        // of the connections to backends
 }
+
+// Tuning is what a socket is given when it is connected.
+type Tuning = sys.Tuning
 
 // Relay is how a session's bytes are moved.
 type Relay uint8

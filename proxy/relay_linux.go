@@ -18,6 +18,11 @@ const (
 	streamReads  = 3
 	trickleSize  = 16 << 10
 	trickleReads = 3
+	// A large fill has the kernel open the sender's window as far, and once it is open it
+	// stays so when the receiver stalls: megabytes of a session that does not move. So a
+	// half fills calmSize at a time until calmFills of these, 16 MiB, have gone through.
+	calmSize  = 256 << 10
+	calmFills = 64
 )
 
 // verdict is how a half left off.
@@ -162,7 +167,11 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 		return a.copy(s, d)
 	}
 	p := a.pipes.at(ref)
-	n, errno := a.sys.Splice(int(s.fd[src]), p.w, p.capacity)
+	most := p.capacity
+	if h.calm < calmFills {
+		most = min(most, calmSize)
+	}
+	n, errno := a.sys.Splice(int(s.fd[src]), p.w, most)
 	if errno != 0 || n == 0 {
 		a.pipes.giveBack(ref)
 		if a.notSpliced(s, src, errno) {
@@ -175,6 +184,9 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 		return 0, s.endOfFile(d)
 	}
 	h.heard = true
+	if n == most && h.calm < calmFills {
+		h.calm++
+	}
 	a.found++ // a stream goes on, as if epoll told more
 	h.pipe, h.held = ref, int32(n)
 	a.adapt(s, h, n)

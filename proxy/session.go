@@ -28,6 +28,7 @@ type session struct {
 	halfCounted bool           // counted as half-closed
 	firstEOF    metrics.Reason // whose FIN came first; valid once a half is not open
 	ready       [2]readiness   // by side
+	tuned       bool           // its backend's socket is as Listener.ToBackend says
 	listener    uint16         // metrics.ID.Index
 	target      uint16         // the same; valid if picked
 	fd          [2]int32       // by side
@@ -78,6 +79,7 @@ type half struct {
 	splicing  bool  // it is moved by splice(2)
 	streak    uint8 // reads in a row that speak against streaming as it is
 	heard     bool  // a byte or the EOF came from the source
+	calm      uint8 // full fills so far, up to calmFills; until then they are short
 }
 
 type halfState uint8

@@ -206,11 +206,13 @@ func (w *world) play() {
 			}
 			return f.read(p[:min(len(p), 4000)])
 		},
-		Shutdown: func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
-		Unsent:   func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
-		Unread:   func(fd int) (int, syscall.Errno) { return len(w.at(fd).in), w.fault("unread") },
-		Close:    func(fd int) syscall.Errno { return end(fd, "close") },
-		Reset:    func(fd int) syscall.Errno { return end(fd, "reset") },
+		Shutdown:  func(fd int) syscall.Errno { w.at(fd).shut = true; return w.fault("shutdown") },
+		Unsent:    func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
+		Unread:    func(fd int) (int, syscall.Errno) { return len(w.at(fd).in), w.fault("unread") },
+		SetBuffer: func(fd, _ int) { w.at(fd) },
+		Tune:      func(fd int, _ sys.Tuning) { w.at(fd); w.calls["tune"]++ },
+		Close:     func(fd int) syscall.Errno { return end(fd, "close") },
+		Reset:     func(fd int) syscall.Errno { return end(fd, "reset") },
 		Pipe: func(size int) (int, int, int, syscall.Errno) {
 			if e := w.fault("pipe"); e != 0 {
 				return -1, -1, 0, e

@@ -24,6 +24,14 @@ func (b *builder) check() {
 		if _, given := b.origin[table+".backends"]; !given {
 			b.fault(b.origin[table], `backends is missing, such as backends = ["10.0.0.1:8080"]`)
 		}
+		if d := DefaultPool(""); p.Keepalive == AsListener && (p.KeepaliveInterval != d.KeepaliveInterval || p.KeepaliveCount != d.KeepaliveCount) {
+			at := b.origin[table+".keepalive_interval"]
+			if p.KeepaliveInterval == d.KeepaliveInterval {
+				at = b.origin[table+".keepalive_count"]
+			}
+			b.fault(at, `needs keepalive, such as keepalive = "30s": without it the listener's holds`)
+		}
+		b.checkSource(p)
 	}
 	b.checkOverlaps()
 	b.checkLoops(addressesHere)
@@ -78,6 +86,25 @@ func (b *builder) checkListener(l Listener) {
 			b.fault(at, `needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`)
 		}
 	}
+}
+
+// checkSource reports a pool of which no backend can be reached from its source address.
+func (b *builder) checkSource(p Pool) {
+	if !p.Source.IsValid() || len(p.Backends) == 0 {
+		return
+	}
+	for _, backend := range p.Backends {
+		if a, err := netip.ParseAddrPort(backend.Address); err != nil || p.Reaches(a) {
+			return
+		}
+	}
+	b.fault(b.origin[pathOf("pool", p.Name)+".source"], "%s reaches no backend of the pool: all are of the other address family", p.Source)
+}
+
+// Reaches says whether connections from the pool's source can go to a: no address is
+// reached from one of the other family.
+func (p Pool) Reaches(a netip.AddrPort) bool {
+	return !p.Source.IsValid() || p.Source.Is4() == a.Addr().Unmap().Is4()
 }
 
 func (b *builder) unknownPool(at Fault, name string) {

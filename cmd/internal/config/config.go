@@ -100,6 +100,11 @@ type Listener struct {
 	MaxDuration       time.Duration
 	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
 	Keepalive         time.Duration // silence after which a client is probed, in seconds rounded up
+	KeepaliveInterval time.Duration // between two probes; 0 = a third of Keepalive
+	KeepaliveCount    int           // probes without an answer, and the client is dead
+	UserTimeout       time.Duration // that sent bytes may stay unacknowledged; 0 = as long as the kernel tries
+	Buffer            int           // bytes of each socket buffer of a session, on both sides; 0 = the kernel tunes them
+	Freebind          bool          // Bind may be an address that this machine does not have yet
 	IPv6Only          bool
 	MPTCP             bool
 	Share             bool // another sluice of the same user may join the port
@@ -107,14 +112,41 @@ type Listener struct {
 
 // Pool is a named set of backends.
 type Pool struct {
-	Name            string // metric label
-	Backends        []Backend
-	Pick            string // one of the Pick words
-	ConnectTimeout  time.Duration
-	Retries         int // further tries of one session after its first
-	ResolveInterval time.Duration
-	Source          netip.Addr // of connections to the backends; the zero Addr leaves it to the kernel
+	Name              string // metric label
+	Backends          []Backend
+	Pick              string // one of the Pick words
+	ConnectTimeout    time.Duration
+	Retries           int // further tries of one session after its first
+	ResolveInterval   time.Duration
+	Keepalive         OrListener    // of connections to backends; see Listener
+	KeepaliveInterval time.Duration // the same; counts where Keepalive is not AsListener
+	KeepaliveCount    int           // the same
+	UserTimeout       OrListener    // the same
+	Source            netip.Addr    // of connections to the backends; the zero Addr leaves it to the kernel
 }
+
+// OrListener is a duration, or AsListener: the one of the listener that a session came by.
+type OrListener time.Duration
+
+// AsListener is written "listener".
+const AsListener OrListener = -1
+
+// Or is d, or the listener's.
+func (d OrListener) Or(listener time.Duration) time.Duration {
+	if d == AsListener {
+		return listener
+	}
+	return time.Duration(d)
+}
+
+func (d OrListener) String() string {
+	if d == AsListener {
+		return wordListener
+	}
+	return short(time.Duration(d))
+}
+
+const wordListener = "listener"
 
 // Words that options take.
 const (
@@ -186,6 +218,14 @@ func DefaultListener(name string) Listener {
 		MaxDurationJitter: 0.1,
 		// Below the shortest idle times of common NATs and balancers (60 to 350 s).
 		Keepalive: 30 * time.Second,
+		// A third of 30 s, three times: a dead peer is found after a minute, and two lost
+		// probes are forgiven.
+		KeepaliveInterval: 0,
+		KeepaliveCount:    3,
+		// Off, so about 15 minutes (net.ipv4.tcp_retries2): the option also ends who is
+		// alive and takes nothing for so long, and holds in place of KeepaliveCount.
+		UserTimeout: 0,
+		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
 	}
 }
 
@@ -202,5 +242,9 @@ func DefaultPool(name string) Pool {
 		// Names behind container platforms change within seconds, and their
 		// resolvers give a TTL of 0 to 30 s.
 		ResolveInterval: 10 * time.Second,
+		// Who asks a listener to look after dead clients means dead backends, too.
+		Keepalive:      AsListener,
+		KeepaliveCount: 3,
+		UserTimeout:    AsListener,
 	}
 }

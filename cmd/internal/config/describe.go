@@ -147,6 +147,8 @@ func plain(field any) string {
 		return strconv.FormatFloat(*x, 'f', -1, 64)
 	case *time.Duration:
 		return short(*x)
+	case *OrListener:
+		return x.String()
 	case *netip.Addr:
 		if !x.IsValid() {
 			return ""

@@ -117,6 +117,7 @@ func drawConfig(t *rapid.T) Config {
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")
 		p.Backends[0].Backup = false
+		p.Backends[0].Address = "db9:1" // any source may reach a name
 		c.Listeners, c.Pools = append(c.Listeners, l), append(c.Pools, p)
 	}
 	if len(b.faults) > 0 {

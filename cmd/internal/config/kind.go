@@ -123,6 +123,49 @@ func duration(lo, hi time.Duration) kind {
 	}
 }
 
+// orListener takes a duration, or the word for that of the listener.
+func orListener(lo, hi time.Duration) kind {
+	d := duration(lo, hi)
+	return kind{
+		must:  `"` + wordListener + `" or ` + d.must,
+		words: []string{wordListener},
+		parse: func(raw any) (any, bool) {
+			if raw == wordListener {
+				return AsListener, true
+			}
+			x, ok := d.parse(raw)
+			if !ok {
+				return nil, false
+			}
+			return OrListener(x.(time.Duration)), true
+		},
+	}
+}
+
+// byteSize takes a number of bytes from lo to hi, or 0. A text may give it in KiB or MiB.
+func byteSize(lo, hi int) kind {
+	return kind{
+		must: fmt.Sprintf(`0, or a number of bytes from %d to %d, such as 262144 or "256KiB"`, lo, hi),
+		json: map[string]any{"anyOf": []any{
+			map[string]any{"type": "integer", "minimum": 0, "maximum": hi}, map[string]any{"type": "string", "pattern": "^[0-9]+(KiB|MiB)?$"},
+		}},
+		parse: func(raw any) (any, bool) {
+			unit := 1
+			if text, is := raw.(string); is {
+				if digits, cut := strings.CutSuffix(text, "KiB"); cut {
+					raw, unit = digits, 1<<10
+				} else if digits, cut := strings.CutSuffix(text, "MiB"); cut {
+					raw, unit = digits, 1<<20
+				}
+			}
+			n, ok := integer(0, hi/unit).parse(raw)
+			size, _ := n.(int)
+			size *= unit
+			return size, ok && (size == 0 || size >= lo)
+		},
+	}
+}
+
 // short writes a duration without the zero units at its end: 10m, not 10m0s.
 func short(d time.Duration) string {
 	text := d.String()

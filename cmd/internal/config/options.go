@@ -25,15 +25,19 @@ type scope struct {
 
 // Bounds with a reason of their own; the others only catch slips of the keyboard.
 const (
-	maxSessions  = 1 << 24                     // each takes two descriptors; fs.nr_open is 2^20 unless raised
-	maxBacklog   = math.MaxUint16              // a queue this long is not worth its wait
-	maxRetries   = 10                          // a pool that needs more is down
-	maxLife      = 30 * 24 * time.Hour         // who wants more wants none, which is 0
-	maxConnect   = 2 * time.Minute             // the kernel itself gives up after 127 s
-	maxKeepalive = math.MaxInt16 * time.Second // TCP_KEEPIDLE
-	minWait      = 10 * time.Millisecond       // who writes less means another unit
-	maxResolve   = 24 * time.Hour
-	maxHang      = time.Minute
+	maxSessions    = 1 << 24                     // each takes two descriptors; fs.nr_open is 2^20 unless raised
+	maxBacklog     = math.MaxUint16              // a queue this long is not worth its wait
+	maxRetries     = 10                          // a pool that needs more is down
+	maxLife        = 30 * 24 * time.Hour         // who wants more wants none, which is 0
+	maxConnect     = 2 * time.Minute             // the kernel itself gives up after 127 s
+	maxKeepalive   = math.MaxInt16 * time.Second // TCP_KEEPIDLE
+	maxProbes      = math.MaxInt8                // TCP_KEEPCNT
+	maxUserTimeout = 24 * time.Hour
+	minBuffer      = 4 << 10               // less than a page holds no segment of loopback
+	maxBuffer      = 1 << 30               // net.core.rmem_max cuts it far below
+	minWait        = 10 * time.Millisecond // who writes less means another unit
+	maxResolve     = 24 * time.Hour
+	maxHang        = time.Minute
 )
 
 // options is the source of truth for keys: reading, suggestions, flags,
@@ -72,6 +76,11 @@ var options = []option{
 	{"listener.*.max_duration", live, duration(0, maxLife), func(s scope) any { return &s.l.MaxDuration }},
 	{"listener.*.max_duration_jitter", live, fraction, func(s scope) any { return &s.l.MaxDurationJitter }},
 	{"listener.*.keepalive", rebind, duration(0, maxKeepalive), func(s scope) any { return &s.l.Keepalive }},
+	{"listener.*.keepalive_interval", rebind, duration(0, maxKeepalive), func(s scope) any { return &s.l.KeepaliveInterval }},
+	{"listener.*.keepalive_count", rebind, integer(1, maxProbes), func(s scope) any { return &s.l.KeepaliveCount }},
+	{"listener.*.user_timeout", rebind, duration(0, maxUserTimeout), func(s scope) any { return &s.l.UserTimeout }},
+	{"listener.*.buffer", rebind, byteSize(minBuffer, maxBuffer), func(s scope) any { return &s.l.Buffer }},
+	{"listener.*.freebind", rebind, boolean, func(s scope) any { return &s.l.Freebind }},
 	{"listener.*.ipv6_only", rebind, boolean, func(s scope) any { return &s.l.IPv6Only }},
 	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},
 	{"listener.*.share", rebind, boolean, func(s scope) any { return &s.l.Share }},
@@ -81,6 +90,10 @@ var options = []option{
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
 	{"pool.*.resolve_interval", live, duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
+	{"pool.*.keepalive", live, orListener(0, maxKeepalive), func(s scope) any { return &s.p.Keepalive }},
+	{"pool.*.keepalive_interval", live, duration(0, maxKeepalive), func(s scope) any { return &s.p.KeepaliveInterval }},
+	{"pool.*.keepalive_count", live, integer(1, maxProbes), func(s scope) any { return &s.p.KeepaliveCount }},
+	{"pool.*.user_timeout", live, orListener(0, maxUserTimeout), func(s scope) any { return &s.p.UserTimeout }},
 	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
 }
 

@@ -53,9 +53,26 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	}
 	s.loosen(next, before)
 	s.commit(next)
+	s.tellUnreached(next, before)
 	s.steer(next, before, opened, added)
 	s.watchdog.watch(next)
 	return nil
+}
+
+// tellUnreached logs the addresses that are no targets, since their pool's source is of
+// the other family: each once, when it or the source is new.
+func (s *service) tellUnreached(next, before *state) {
+	for _, p := range next.config.Pools {
+		sameSource := slices.ContainsFunc(before.config.Pools, func(q config.Pool) bool { return q.Name == p.Name && q.Source == p.Source })
+		for _, b := range p.Backends {
+			for _, addr := range next.addresses[b.Address] {
+				if !p.Reaches(addr) && !(sameSource && slices.Contains(before.addresses[b.Address], addr)) {
+					s.Log.Warn("an address is not tried: the pool's source is of the other family",
+						"pool", p.Name, "backend", b.Address, "address", addr.String(), "source", p.Source.String())
+				}
+			}
+		}
+	}
 }
 
 // undoing is what takes back a change that fails.
@@ -144,7 +161,7 @@ func (s *service) adapt(f *front, before *state, seats []int, undo *undoing) err
 		undo.add(func() { _ = f.group.Remove(number) })
 	}
 	was := socketOptions(before.front(f.config.Name).config)
-	if now := socketOptions(f.config); now.Backlog != was.Backlog || now.KeepAlive != was.KeepAlive {
+	if now := socketOptions(f.config); now.Backlog != was.Backlog || now.Keeping != was.Keeping {
 		undo.add(func() { _ = f.group.Adjust(was) })
 		if err := f.group.Adjust(now); err != nil {
 			return fmt.Errorf("listener %q: %w", f.config.Name, err)

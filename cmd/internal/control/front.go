@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"time"
 
 	"sluice/cmd/internal/config"
 	"sluice/listener"
@@ -36,7 +37,27 @@ func (f *front) phase() proxy.Phase {
 // socketOptions are those that a listener's sockets are opened with.
 func socketOptions(l config.Listener) listener.Options {
 	return listener.Options{
-		Address: l.Bind, Backlog: l.Backlog, IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share, KeepAlive: l.Keepalive,
+		Address: l.Bind, Backlog: l.Backlog, IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
+		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l),
+	}
+}
+
+func keepingOf(l config.Listener) listener.Keeping {
+	return listener.Keeping{KeepAlive: l.Keepalive, KeepInterval: l.KeepaliveInterval, KeepCount: l.KeepaliveCount, UserTimeout: l.UserTimeout}
+}
+
+// toBackend is what the connections to backends of a listener's sessions are given: what
+// its pool says, and the rest as on the client's side.
+func toBackend(l config.Listener, p config.Pool) proxy.Tuning {
+	k := keepingOf(l)
+	if p.Keepalive != config.AsListener {
+		k.KeepAlive, k.KeepInterval, k.KeepCount = time.Duration(p.Keepalive), p.KeepaliveInterval, p.KeepaliveCount
+	}
+	k.UserTimeout = p.UserTimeout.Or(k.UserTimeout)
+	k = k.Settled()
+	return proxy.Tuning{
+		KeepIdle: int(k.KeepAlive / time.Second), KeepInterval: int(k.KeepInterval / time.Second), KeepCount: k.KeepCount,
+		UserTimeout: int(k.UserTimeout.Milliseconds()), Buffer: l.Buffer,
 	}
 }
 

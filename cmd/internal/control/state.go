@@ -121,7 +121,7 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	}
 	for _, f := range s.fronts {
 		p, _ := s.pool(f.config.Pool) // config has checked that it is there
-		s.plan.Listeners = append(s.plan.Listeners, planListener(f, p.id))
+		s.plan.Listeners = append(s.plan.Listeners, planListener(f, p))
 		s.plan.Own = append(s.plan.Own, f.listensOn()...)
 	}
 	for _, p := range s.pools {
@@ -134,13 +134,14 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	return nil
 }
 
-func planListener(f *front, pool metrics.ID) proxy.Listener {
+func planListener(f *front, pool pooled) proxy.Listener {
 	l := f.config
 	return proxy.Listener{
-		ID: f.id, Name: l.Name, Phase: f.phase(), Pool: pool, Relay: relays[l.Relay], MaxSessions: l.MaxSessions,
+		ID: f.id, Name: l.Name, Phase: f.phase(), Pool: pool.id, Relay: relays[l.Relay], MaxSessions: l.MaxSessions,
 		WaitForBackend: l.WaitForBackend, MaxWaiting: l.MaxWaiting,
 		FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 		MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
+		ToBackend: toBackend(l, pool.config),
 	}
 }
 
@@ -150,6 +151,9 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source}
 	for _, b := range c.Backends {
 		for _, addr := range s.addresses[b.Address] {
+			if !c.Reaches(addr) { // a connect from there would fail each time; see tellUnreached
+				continue
+			}
 			id, isNew, err := l.targets.mint(target{c.Name, b.Address, addr})
 			if err != nil {
 				return made, err

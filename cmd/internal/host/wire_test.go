@@ -25,6 +25,7 @@ func somePlan() *proxy.Plan {
 			Relay: proxy.RelaySplice, MaxSessions: 10, IdleTimeout: time.Minute,
 			WaitForBackend: time.Second, MaxWaiting: 9,
 			MaxDuration: time.Hour, MaxDurationJitter: 0.25,
+			ToBackend: proxy.Tuning{KeepIdle: 30, KeepInterval: 10, KeepCount: 3, UserTimeout: 1500, Buffer: 1 << 18},
 		}},
 		Pools: []pool.Pool{{
 			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Source: netip.MustParseAddr("127.0.0.9"),

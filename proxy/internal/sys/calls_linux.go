@@ -39,6 +39,8 @@ type Calls struct {
 	Shutdown  func(fd int) syscall.Errno // the sending side
 	Unsent    func(fd int) (int, syscall.Errno)
 	Unread    func(fd int) (int, syscall.Errno) // bytes; a FIN is none
+	SetBuffer func(fd, size int)                // of both directions; before connect, so that the window fits
+	Tune      func(fd int, t Tuning)            // what it refuses stays as it is: the connection is as good
 	Close     func(fd int) syscall.Errno
 	Reset     func(fd int) syscall.Errno // close with a RST
 	SendFD    func(mail int, label uint64, fd int) syscall.Errno
@@ -111,7 +113,9 @@ func Linux() Calls {
 			}
 			return n, 0
 		},
-		Close: sysClose,
+		SetBuffer: sysSetBuffer,
+		Tune:      sysTune,
+		Close:     sysClose,
 		Reset: func(fd int) syscall.Errno {
 			// Linger for zero seconds: what close(2) then sends is a RST.
 			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})

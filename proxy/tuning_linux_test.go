@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The connection to a backend gets what the Plan says, and a Plan that changes it holds for
+// sessions that run.
+func TestBackendIsTuned(t *testing.T) {
+	s := start(t, func(o *setup) {
+		o.listener().ToBackend = Tuning{KeepIdle: 7, KeepInterval: 2, KeepCount: 5, UserTimeout: 1500, Buffer: 64 << 10}
+	})
+	options := func() (got [7]int) {
+		a, done := s.acceptors[0], make(chan struct{})
+		a.post(func() {
+			defer close(done)
+			for slot := range a.slab.slots() {
+				session := a.slab.at(slot)
+				if session.state != stateRelaying {
+					continue
+				}
+				for i, o := range [7][2]int{
+					{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+					{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}, {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}, {unix.SOL_SOCKET, unix.SO_RCVBUF}, {unix.SOL_SOCKET, unix.SO_SNDBUF},
+				} {
+					v, err := unix.GetsockoptInt(int(session.fd[backend]), o[0], o[1])
+					if err != nil {
+						t.Error(err)
+					}
+					got[i] = v
+				}
+			}
+		})
+		<-done
+		return got
+	}
+	c, b := s.pair()
+	send(t, c, "x")
+	expect(t, b, "x")
+	waitFor(t, "the socket's options", func() bool { return options() == [7]int{1, 7, 2, 5, 1500, 128 << 10, 128 << 10} })
+	next := s.renewed()
+	next.Listeners[0].ToBackend = Tuning{Buffer: 64 << 10}
+	s.apply(next)
+	waitFor(t, "no keepalive and no timeout", func() bool { got := options(); return got[0] == 0 && got[4] == 0 })
+	c.Close()
+	b.Close()
+}
+
+// A session that is over soon costs none of these calls, and one that has nothing to set
+// wakes nobody.
+func TestShortSessionsAreNotTuned(t *testing.T) {
+	w := newWorld(t, func(p *Plan) { p.Listeners[0].ToBackend = Tuning{KeepIdle: 30} })
+	s := openSession(w)
+	w.pass(tuneAfter - 2*tickLength)
+	if w.calls["tune"] != 0 || s.tuned {
+		t.Error("it was tuned before its time")
+	}
+	w.pass(4 * tickLength)
+	if w.calls["tune"] != 1 || !s.tuned {
+		t.Errorf("tuned %d times", w.calls["tune"])
+	}
+	w.pass(time.Minute)
+	if w.calls["tune"] != 1 {
+		t.Errorf("tuned %d times", w.calls["tune"])
+	}
+}
