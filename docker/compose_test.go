@@ -2,6 +2,7 @@ package docker
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +19,24 @@ func TestComposeRuns(t *testing.T) {
 		p.expectAnswer(t)
 	})
 	t.Run("compose.sidecar.yaml", func(t *testing.T) {
+		e.buildPause(t)
 		p := project{e, program, "compose.sidecar.yaml"}
 		p.up(t)
+		p.expectAnswer(t)
+		for _, part := range []string{"sluice", "app"} {
+			e.docker(t, "restart", p.container(t, part))
+			p.expectAnswer(t)
+		}
+		// Whose namespace has gone ends, and comes back in the new one. The application of
+		// this file can't tell.
+		sidecar := p.container(t, "sluice")
+		restarts := e.inspect(t, sidecar, ".RestartCount")
+		e.docker(t, "restart", p.container(t, "net"))
+		eventually(t, time.Minute, "the sidecar has ended and come back", func() bool { return e.inspect(t, sidecar, ".RestartCount") != restarts })
+		if log := e.docker(t, "logs", sidecar); !strings.Contains(log, "the network namespace has lost its interfaces") {
+			t.Errorf("the sidecar does not say why it ended:\n%s", log)
+		}
+		e.docker(t, "restart", p.container(t, "app"))
 		p.expectAnswer(t)
 		p.compose(t, "stop")
 		for _, service := range []string{"sluice", "app"} {
@@ -31,6 +48,14 @@ func TestComposeRuns(t *testing.T) {
 			t.Errorf("the sidecar ended at %v, its application at %v", sidecar, app)
 		}
 	})
+}
+
+// buildPause has an image take the place of one that the test does not fetch.
+func (e engine) buildPause(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "Dockerfile"), "FROM sluice:local\nENTRYPOINT [\"/sluice\", \"demo\", \"-listen\", \"127.0.0.1:7999\", \"-admin\", \"127.0.0.1:7998\"]\nCMD []\nHEALTHCHECK NONE\n")
+	e.docker(t, "build", "-t", "registry.k8s.io/pause:3.10", dir)
 }
 
 // project is a Compose file that runs in an engine.

@@ -13,8 +13,8 @@ import (
 // after Quiesce must be given to Restore.
 //
 // While other members of the group are live, SYNs that the kernel chooses this
-// socket for are dropped and not passed to them: steer away first, unless the
-// whole group leaves. Not held back are SYNs that arrive with TTL 255; not
+// socket for are dropped and not passed to them: steer away first
+// (steering.Steering.Remove, steering.StepAside), unless the whole group leaves. Not held back are SYNs that arrive with TTL 255; not
 // completed are handshakes by SYN cookie, which the kernel uses under a flood.
 //
 // The means is the least TTL that a socket takes: 255 shuts it, for packets of

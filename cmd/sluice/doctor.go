@@ -30,12 +30,16 @@ func doctor(e env, args []string) int {
 	asJSON := fs.Bool("json", false, "write JSON")
 	connections := fs.Int("connections", 0, "`NUMBER` of connections to tell the balance of; 0 = a few")
 	acceptors := fs.Int("acceptors", 0, "`NUMBER` of acceptors to tell the balance of; 0 = a few")
+	as := fs.String("user", "", "`WHO` will run sluice: NAME, UID or UID:GID; takes root to test it for another")
 	if status := parse(e, fs, args); status >= 0 {
 		return status
 	}
 	if *connections < 0 || *acceptors < 0 {
 		fmt.Fprintln(e.stderr, "sluice doctor: -connections and -acceptors must not be negative")
 		return exitUsage
+	}
+	if *as != "" {
+		return doctorAs(e, *as, without(fs, "user"))
 	}
 	m := machine{
 		read: os.ReadFile, steering: sync.OnceValue(steering.Probe), splice: proxy.ProbeSplice, netns: metrics.ReadNetns,

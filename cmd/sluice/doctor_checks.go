@@ -19,6 +19,7 @@ var checks = []struct {
 }{
 	{"kernel", checkKernel},
 	{"container", checkContainer},
+	{"user", checkUser},
 	{"steering", checkSteering},
 	{"steering cpu", checkCPUSteering},
 	{"migration", checkMigration},
@@ -57,22 +58,6 @@ func better(m mark, improve, format string, args ...any) (finding, error) {
 	return finding{Mark: m, Says: fmt.Sprintf(format, args...), Improve: improve}, nil
 }
 
-// set is the command that sets a sysctl of the network namespace.
-func (m machine) set(key, value string) string {
-	if m.container() != "" {
-		return fmt.Sprintf("docker run --sysctl %s=%s ...", key, value)
-	}
-	return fmt.Sprintf("sysctl -w %s=%s", key, value)
-}
-
-// grant is the command that gives sluice something in a container, or without one.
-func (m machine) grant(inContainer, without string) string {
-	if m.container() != "" {
-		return "docker run " + inContainer + " ..."
-	}
-	return without
-}
-
 const newerKernel = "apt full-upgrade   # or any other way to Linux 5.14 or later"
 
 func checkKernel(m machine) (finding, error) {
@@ -93,6 +78,9 @@ func checkKernel(m machine) (finding, error) {
 }
 
 func checkContainer(m machine) (finding, error) {
+	if shows := m.pod(); shows != "" {
+		return fine("this is one, of a Kubernetes Pod, by %s", shows)
+	}
 	if shows := m.container(); shows != "" {
 		return fine("this is one, by %s", shows)
 	}
@@ -107,7 +95,11 @@ func checkSteering(m machine) (finding, error) {
 	case errors.Is(err, steering.ErrNotSupported):
 		return better(markPoor, newerKernel, "%s (%v)", handOff, err)
 	case errors.Is(err, fs.ErrPermission):
-		return better(markPoor, m.grant("--cap-add BPF", "setcap cap_bpf+ep $(command -v sluice)"), "%s (%v)", handOff, err)
+		u, unknown := m.user()
+		if unknown != nil {
+			return finding{}, fmt.Errorf("%s (%w); %w", handOff, err, unknown)
+		}
+		return better(markPoor, m.allowBPF(u), "%s (%v)%s", handOff, err, m.whyNoBPF(u))
 	default:
 		return finding{}, fmt.Errorf("%s (%w)", handOff, err)
 	}
@@ -212,7 +204,7 @@ func checkCPUQuota(m machine) (finding, error) {
 	case quota == 0:
 		return fine("none")
 	}
-	return better(markNote, m.grant("--cpus 0", "systemctl set-property sluice.service CPUQuota="),
+	return better(markNote, m.give(advice{docker: "--cpus 0", pod: "resources: {limits: {cpu: null}}", plain: "systemctl set-property sluice.service CPUQuota="}),
 		"%.2f CPUs: when they are used up, all acceptors stand still until the next period", quota)
 }
 
@@ -236,7 +228,10 @@ func checkOpenFiles(m machine) (finding, error) {
 	}
 	// As much as an eighth is for pipes.
 	says := fmt.Sprintf("%d for each process: about %d sessions", limit, limit/8*7/perSession)
-	grant := m.grant(fmt.Sprintf("--ulimit nofile=%d:%[1]d", much), fmt.Sprintf("ulimit -n %d   # as root, before sluice; LimitNOFILE= of a unit", much))
+	grant := m.give(advice{
+		docker: fmt.Sprintf("--ulimit nofile=%d:%[1]d", much), pod: fmt.Sprintf("systemctl edit containerd   # on the node: LimitNOFILE=%d", much),
+		plain: fmt.Sprintf("ulimit -n %d   # as root, before sluice; LimitNOFILE= of a unit", much),
+	})
 	switch {
 	case limit >= enough:
 		return fine("%s", says)
@@ -266,7 +261,10 @@ func checkSourcePorts(m machine) (finding, error) {
 // checkSplice is about sandboxes: without splice(2) all bytes are copied.
 func checkSplice(m machine) (finding, error) {
 	if err := m.splice(); err != nil {
-		return better(markNote, m.grant("--security-opt seccomp=PROFILE", "systemctl edit sluice   # SystemCallFilter= must let splice be"),
+		return better(markNote, m.give(advice{
+			docker: "--security-opt seccomp=PROFILE", pod: "securityContext: {seccompProfile: {type: Localhost, localhostProfile: PROFILE}}",
+			plain: "systemctl edit sluice   # SystemCallFilter= must let splice be",
+		}),
 			"not to be had (%v): streams are copied, which costs more CPU and nothing else", err)
 	}
 	return fine("streams are moved inside the kernel")
@@ -301,7 +299,12 @@ func checkPipes(m machine) (finding, error) {
 	case soft == 0:
 		return fine("of 1 MiB, as many as are wanted")
 	}
-	return better(markNote, m.grant("--cap-add SYS_RESOURCE", "sysctl -w fs.pipe-user-pages-soft=0"),
+	const lift = "sysctl -w fs.pipe-user-pages-soft=0"
+	a := advice{docker: "--cap-add SYS_RESOURCE", pod: "securityContext: {capabilities: {add: [SYS_RESOURCE]}}", plain: lift}
+	if u, err := m.user(); err != nil || u.id != 0 || !u.initial { // an added capability is root's alone
+		a = advice{plain: lift}
+	}
+	return better(markNote, m.give(a),
 		"%d of 1 MiB for all processes of this user; streams beyond these are copied", soft*page/wanted)
 }
 
@@ -317,7 +320,7 @@ func checkCongestionControl(m machine) (finding, error) {
 	if !strings.HasPrefix(name, "bbr") {
 		return fine("%s", name)
 	}
-	return better(markNote, m.grant("--sysctl net.ipv4.tcp_congestion_control=reno", "sysctl -w net.ipv4.tcp_congestion_control=cubic"),
+	return better(markNote, m.give(advice{docker: "--sysctl net.ipv4.tcp_congestion_control=reno", pod: m.set("net.ipv4.tcp_congestion_control", "reno"), plain: "sysctl -w net.ipv4.tcp_congestion_control=cubic"}),
 		"%s paces on loopback too: streams between programs of this machine cost about three times the CPU", name)
 }
 

@@ -88,47 +88,11 @@ func (m machine) openFiles() (int64, error) {
 	return strconv.ParseInt(hard, 10, 64)
 }
 
-// Capabilities, as linux/capability.h numbers them.
-const (
-	capSysAdmin    = 21
-	capSysResource = 24
-)
-
 // capable says whether this process has one of the capabilities where the kernel asks
 // for it in the initial user namespace.
 func (m machine) capable(capabilities ...int) (bool, error) {
-	text, err := m.line("/proc/self/status", "CapEff:")
-	if err != nil {
-		return false, err
-	}
-	effective, err := strconv.ParseUint(text, 16, 64)
-	if err != nil {
-		return false, fmt.Errorf("effective capabilities: %w", err)
-	}
-	users, err := m.fields("/proc/self/uid_map")
-	if err != nil {
-		return false, err
-	}
-	if !slices.Equal(users, []string{"0", "0", "4294967295"}) { // another namespace
-		return false, nil
-	}
-	return slices.ContainsFunc(capabilities, func(c int) bool { return effective&(1<<c) != 0 }), nil
-}
-
-// container names what shows that this is one; "" = nothing does.
-func (m machine) container() string {
-	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
-		if _, err := m.read(file); err == nil {
-			return file
-		}
-	}
-	b, _ := m.read("/proc/self/cgroup") // without it nothing shows
-	for _, word := range []string{"docker", "kubepods", "containerd", "libpod", "lxc"} {
-		if strings.Contains(string(b), word) {
-			return word + " in /proc/self/cgroup"
-		}
-	}
-	return ""
+	u, err := m.user()
+	return u.initial && slices.ContainsFunc(capabilities, u.has), err
 }
 
 // ioLimits are the limits on writing to disks of all cgroups of this process; "" = none.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,13 +28,24 @@ func healthy() map[string]string {
 		"/proc/sys/net/ipv4/tcp_congestion_control":          "cubic\n",
 		"/proc/sys/fs/pipe-max-size":                         "1048576\n",
 		"/proc/sys/fs/pipe-user-pages-soft":                  "0\n",
-		"/proc/self/status":                                  "Name:\tsluice\nCapInh:\t0000000000000000\nCapEff:\t0000000000000000\n",
+		"/proc/self/status":                                  statusOf(1000, 0, allCapabilities, false),
 		"/proc/self/uid_map":                                 "         0          0 4294967295\n",
 		"/proc/self/limits":                                  "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 1048576              files     \n",
 		"/proc/self/cgroup":                                  "0::/system.slice/sluice.service\n",
 		"/sys/fs/cgroup/system.slice/sluice.service/cpu.max": "max 100000\n",
 		"/sys/fs/cgroup/system.slice/sluice.service/io.max":  "",
 	}
+}
+
+const allCapabilities = 1<<41 - 1
+
+// statusOf is the lines of /proc/self/status that tell of a user.
+func statusOf(uid int, effective, bounding uint64, noNewPrivs bool) string {
+	n := 0
+	if noNewPrivs {
+		n = 1
+	}
+	return fmt.Sprintf("Name:\tsluice\nUid:\t%d\t%[1]d\t%[1]d\t%[1]d\nCapInh:\t0\nCapEff:\t%016x\nCapBnd:\t%016x\nNoNewPrivs:\t%d\n", uid, effective, bounding, n)
 }
 
 // patient is a machine of files, with what else is changed.
@@ -85,7 +97,12 @@ func TestDoctorFindings(t *testing.T) {
 	const (
 		sysctl = "/proc/sys/net/ipv4/"
 		cgroup = "/sys/fs/cgroup/system.slice/sluice.service/"
+
+		podHosts = "# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n"
 	)
+	const dockers = 0xa80425fb                         // what Docker gives root
+	dockerRoot := statusOf(0, dockers, dockers, false) // BPF is not in it
+	image := statusOf(65532, 0, dockers, true)
 	type files = map[string]string
 	for _, test := range []struct {
 		finding string
@@ -106,10 +123,30 @@ func TestDoctorFindings(t *testing.T) {
 		{"container", files{"/run/.containerenv": ""}, nil, markOK, "by /run/.containerenv", ""},
 		{"container", files{"/proc/self/cgroup": "0::/kubepods.slice/pod1"}, nil, markOK, "by kubepods", ""},
 		{"container", nil, nil, markOK, "nothing shows", ""},
+		{"container", files{"/etc/hosts": podHosts, "/proc/self/cgroup": "0::/"}, nil, markOK, "of a Kubernetes Pod, by Kubernetes-managed hosts file in /etc/hosts", ""},
+		{"container", files{"/proc/self/environ": "A=b\x00KUBERNETES_SERVICE_HOST=10.0.0.1\x00", "/proc/self/cgroup": "0::/"}, nil, markOK, "of a Kubernetes Pod, by KUBERNETES_SERVICE_HOST", ""},
+		{"container", files{"/proc/self/environ": "NOT_KUBERNETES_SERVICE_HOST=10.0.0.1\x00"}, nil, markOK, "nothing shows", ""},
+		{"container", files{"/proc/self/cgroup": "0::/", "/proc/self/mountinfo": "1 2 0:3 / / rw - overlay overlay rw,lowerdir=/var/lib/containerd/snapshots/1/fs\n"}, nil, markOK, "containerd in /proc/self/mountinfo", ""},
+		{"container", files{"/proc/self/mountinfo": "1 2 0:3 / / rw - ext4 /dev/sda rw\n4 1 0:5 / /var/lib/docker/overlay2/1/merged rw - overlay overlay rw\n"}, nil, markOK, "nothing shows", ""},
+
+		{"user", nil, nil, markOK, "tested as user 1000, without capabilities", ""},
+		{"user", files{"/proc/self/status": statusOf(1000, 1<<capBPF, 1<<capBPF, false)}, nil, markOK, "with capabilities 8000000000", ""},
+		{"user", files{"/proc/self/status": statusOf(0, allCapabilities, allCapabilities, false)}, nil, markNote, "tested as root", "sluice doctor -user NAME"},
+		{"user", files{docker: "", "/proc/self/status": dockerRoot}, nil, markNote, "tested as root", "docker run --user 65532 ..."},
+		{"user", files{"/proc/self/status": "Uid:\t7\t7\t7\t7\nCapEff:\tx\nCapBnd:\t0\n"}, nil, markNote, "could not tell", ""},
 
 		{"steering", nil, nil, markOK, "auto is least", ""},
 		{"steering", nil, notPermitted, markPoor, "hand-off", "setcap cap_bpf+ep $(command -v sluice)"},
-		{"steering", files{docker: ""}, notPermitted, markPoor, "hand-off", "docker run --cap-add BPF ..."},
+		{"steering", files{"/proc/self/status": statusOf(1000, 0, allCapabilities, true)}, notPermitted, markPoor, "hand-off", "systemctl edit sluice   # AmbientCapabilities=CAP_BPF"},
+		{"steering", files{"/proc/self/status": statusOf(0, 0, 0, false)}, notPermitted, markPoor, "hand-off", "systemctl edit sluice   # CapabilityBoundingSet= must let CAP_BPF be"},
+		{"steering", files{"/proc/self/uid_map": "0 100000 65536"}, notPermitted, markPoor, "no user of this user namespace", ""},
+		{"steering", files{"/proc/self/status": "Name: sluice"}, notPermitted, markNote, "could not tell", ""},
+		{"steering", files{docker: "", "/proc/self/status": dockerRoot}, notPermitted, markPoor, "hand-off", "docker run --cap-add BPF ..."},
+		{"steering", files{docker: "", "/proc/self/status": image}, notPermitted, markPoor, "hand-off", "docker run --user 0 --cap-drop ALL --cap-add BPF ..."},
+		{"steering", files{docker: "", "/proc/self/status": statusOf(65532, 0, 1<<capBPF, false)}, notPermitted, markPoor, "CAP_BPF was added, which alone helps root only", "docker run --user 0 --cap-drop ALL --cap-add BPF ..."},
+		{"steering", files{docker: "", "/proc/self/status": statusOf(0, 1<<capBPF, 1<<capBPF, false)}, notPermitted, markPoor, "it has CAP_BPF", "docker run --security-opt seccomp=PROFILE ..."},
+		{"steering", files{"/etc/hosts": podHosts, "/proc/self/cgroup": "0::/", "/proc/self/status": image}, notPermitted, markPoor, "hand-off", "securityContext: {runAsUser: 0, runAsNonRoot: false, capabilities: {drop: [ALL], add: [BPF]}}"},
+		{"steering", files{"/etc/hosts": podHosts, "/proc/self/status": dockerRoot}, notPermitted, markPoor, "hand-off", "securityContext: {capabilities: {add: [BPF]}}"},
 		{"steering", nil, support(steering.ErrNotSupported, nil), markPoor, "hand-off", newerKernel},
 		{"steering", nil, support(errors.New("odd"), nil), markNote, "could not tell: auto is the kernel's hash with hand-off: at most 2 apart among held connections (odd)", ""},
 		{"steering cpu", nil, support(nil, steering.ErrNotSupported), markNote, "not supported", newerKernel},
@@ -117,6 +154,8 @@ func TestDoctorFindings(t *testing.T) {
 
 		{"migration", nil, nil, markOK, "by the steering program", ""},
 		{"migration", nil, notPermitted, markNote, "tcp_migrate_req is 0", "sysctl -w net.ipv4.tcp_migrate_req=1"},
+		{"migration", files{"/etc/hosts": podHosts}, notPermitted, markNote, "tcp_migrate_req is 0",
+			`securityContext: {sysctls: [{name: net.ipv4.tcp_migrate_req, value: "1"}]}   # of the Pod; the node's kubelet must allow it`},
 		{"migration", files{docker: ""}, notPermitted, markNote, "tcp_migrate_req is 0", "docker run --sysctl net.ipv4.tcp_migrate_req=1 ..."},
 		{"migration", files{sysctl + "tcp_migrate_req": "1"}, notPermitted, markOK, "tcp_migrate_req is 1", ""},
 		{"migration", files{sysctl + "tcp_migrate_req": missing}, notPermitted, markNote, "could not tell", ""},
@@ -171,10 +210,11 @@ func TestDoctorFindings(t *testing.T) {
 		{"splice", files{docker: ""}, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "streams are copied", "docker run --security-opt seccomp=PROFILE ..."},
 
 		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384"}, nil, markNote, "64 of 1 MiB", "sysctl -w fs.pipe-user-pages-soft=0"},
-		{"pipes", files{docker: "", "/proc/sys/fs/pipe-user-pages-soft": "16384"}, nil, markNote, "64 of 1 MiB", "docker run --cap-add SYS_RESOURCE ..."},
-		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": "CapEff:\t0000000001000000"}, nil, markOK, "not for this user", ""},
-		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": "CapEff:\t0000000000200000"}, nil, markOK, "not for this user", ""},
-		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": "CapEff:\t000001ffffffffff", "/proc/self/uid_map": "0 100000 65536"}, nil, markNote, "64 of 1 MiB", "sysctl -w fs.pipe-user-pages-soft=0"},
+		{"pipes", files{docker: "", "/proc/sys/fs/pipe-user-pages-soft": "16384"}, nil, markNote, "64 of 1 MiB", "sysctl -w fs.pipe-user-pages-soft=0"},
+		{"pipes", files{docker: "", "/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": dockerRoot}, nil, markNote, "64 of 1 MiB", "docker run --cap-add SYS_RESOURCE ..."},
+		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": statusOf(0, 1<<capSysResource, allCapabilities, false)}, nil, markOK, "not for this user", ""},
+		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": statusOf(0, 1<<capSysAdmin, allCapabilities, false)}, nil, markOK, "not for this user", ""},
+		{"pipes", files{"/proc/sys/fs/pipe-user-pages-soft": "16384", "/proc/self/status": statusOf(0, allCapabilities, allCapabilities, false), "/proc/self/uid_map": "0 100000 65536"}, nil, markNote, "64 of 1 MiB", "sysctl -w fs.pipe-user-pages-soft=0"},
 		{"pipes", files{"/proc/sys/fs/pipe-max-size": "65536"}, nil, markNote, "of 65536 bytes", "sysctl -w fs.pipe-max-size=1048576"},
 		{"pipes", files{"/proc/sys/fs/pipe-max-size": "4096"}, nil, markPoor, "too small to splice", "sysctl -w fs.pipe-max-size=1048576"},
 		{"pipes", files{"/proc/self/status": "Name: sluice"}, nil, markNote, "could not tell", ""},
@@ -234,6 +274,56 @@ func TestDoctorOnThisMachine(t *testing.T) {
 			t.Errorf("the text does not have %+v", f)
 		}
 	}
+}
+
+// Root can have all of it tested for another user, who is then told of.
+func TestDoctorForAnotherUser(t *testing.T) {
+	ask := func(args ...string) (status int, said string) {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"doctor"}, args...)...)
+		cmd.Env = append(os.Environ(), "TEST_SLUICE_MAIN=1", "GORACE=atexit_sleep_ms=0")
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	own := fmt.Sprint(os.Geteuid())
+	if status, said := ask("-user", own+":"+fmt.Sprint(os.Getegid()), "-acceptors", "3"); status != exitOK || !strings.Contains(said, "\n3  ") {
+		t.Errorf("as itself: exit status %d: %s", status, said)
+	}
+	for wrong, fault := range map[string]string{"no such user": "not in /etc/passwd", "1:x": "want NAME, UID or UID:GID", "-1": "want NAME, UID or UID:GID"} {
+		if status, said := ask("-user", wrong); status != exitFault || !strings.Contains(said, fault) {
+			t.Errorf("%s: exit status %d: %s", wrong, status, said)
+		}
+	}
+	if os.Geteuid() != 0 {
+		if status, said := ask("-user", "root"); status != exitFault || !strings.Contains(said, "only root can") {
+			t.Errorf("exit status %d: %s", status, said)
+		}
+		t.Skip("only root can take another user's place")
+	}
+	status, said := ask("-user", "65532", "-json")
+	var d diagnosis
+	if err := json.Unmarshal([]byte(said), &d); status != exitOK || err != nil {
+		t.Fatalf("exit status %d, %v: %s", status, err, said)
+	}
+	for _, f := range d.Findings {
+		switch {
+		case f.Name == "user" && !strings.Contains(f.Says, "as user 65532, without"):
+			t.Errorf("%+v", f)
+		case f.Name == "steering" && f.Mark == markOK && steering.Probe().BPF == nil && unprivilegedBPF(t) != "0":
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// unprivilegedBPF is kernel.unprivileged_bpf_disabled.
+func unprivilegedBPF(t *testing.T) string {
+	b, err := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled")
+	if err != nil {
+		t.Logf("%v", err)
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // What chance gives stands in the text as package metrics computes it.

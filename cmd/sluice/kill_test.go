@@ -162,6 +162,7 @@ func TestWorkersKilledUnderLoad(t *testing.T) {
 // load is clients that connect, have a byte echoed and leave, over and over.
 type load struct {
 	served, broken, refused atomic.Int64
+	slowest                 atomic.Int64 // connect of all, in nanoseconds
 	fault                   atomic.Value // the last error of a connect
 	end                     chan struct{}
 	clients                 sync.WaitGroup
@@ -188,7 +189,11 @@ func startLoad(addr string, clients int, pace time.Duration) *load {
 }
 
 func (l *load) session(addr string) {
+	begin := time.Now()
 	c, err := net.DialTimeout("tcp", addr, patience)
+	took := int64(time.Since(begin))
+	for was := l.slowest.Load(); took > was && !l.slowest.CompareAndSwap(was, took); was = l.slowest.Load() {
+	}
 	switch {
 	case errors.Is(err, syscall.ECONNRESET): // accepted, and ended before connect(2) returned
 		l.broken.Add(1)

@@ -25,6 +25,52 @@ func (s *instance) drain() {
 	})
 }
 
+// With a drain delay a service that was told to end is not ready, and serves on until the
+// delay is over or a second signal comes.
+func TestDrainDelay(t *testing.T) {
+	modesTogether(t, func(t *testing.T, mode string) {
+		backend := echoing(t).addr
+		served := func(s *instance) *net.TCPConn {
+			c := dial(t, s.addr())
+			send(t, c, "here")
+			expect(t, c, "here")
+			return c
+		}
+
+		s := sluice(t, mode, "--drain-delay", "10m", "--listen", "127.0.0.1:0", "--backend", backend)
+		s.drain()
+		s.expectPage("/readyz", http.StatusServiceUnavailable, "draining")
+		s.expectPage("/livez", http.StatusOK, "alive")
+		if ready, draining := s.metric("sluice_ready"), s.metric("sluice_draining"); ready != 0 || draining != 1 {
+			t.Errorf("in the delay: sluice_ready %v, sluice_draining %v", ready, draining)
+		}
+		for range 3 {
+			served(s)
+		}
+		s.signal(syscall.SIGTERM)
+		if status := s.wait(stopWithin); status != exitFault {
+			t.Errorf("exit status %d with sessions to cut", status)
+		}
+
+		const delay = 500 * time.Millisecond
+		s = sluice(t, mode, "--drain-delay", delay.String(), "--listen", "127.0.0.1:0", "--backend", backend)
+		begin := time.Now()
+		s.drain()
+		if c, err := net.DialTimeout("tcp", s.addr(), patience); err == nil {
+			c.Close()
+		} else if time.Since(begin) < delay { // else the machine is too busy to tell
+			t.Error(err)
+		}
+		eventually(t, stopWithin, "nobody listens", func() bool { return refuses(s.addr()) })
+		if took := time.Since(begin); took < delay {
+			t.Errorf("the port closed after %v", took)
+		}
+		if status := s.wait(stopWithin); status != exitOK {
+			t.Errorf("exit status %d", status)
+		}
+	})
+}
+
 // refuses says that nobody listens at addr.
 func refuses(addr string) bool {
 	c, err := net.DialTimeout("tcp", addr, time.Second/2) // a drain drops SYNs, and so keeps a client waiting, before it refuses

@@ -54,6 +54,43 @@ backends = [%q]
 	})
 }
 
+// An instance that leaves a port it shares delays no client: none of them sends its SYN
+// a second time, which it would do after one second.
+func TestLeavingInstanceDelaysNobody(t *testing.T) {
+	const bearable = 700 * time.Millisecond
+	modesTogether(t, func(t *testing.T, mode string) {
+		backend := echoing(t).addr
+		start := func(bind string) *instance {
+			return sluice(t, mode, "-c", configFile(t, fmt.Sprintf(`
+[acceptors]
+count = 2
+[listener.main]
+bind = %q
+pool = "main"
+share = true
+[pool.main]
+backends = [%q]
+`, bind, backend)))
+		}
+		stays := start("127.0.0.1:0")
+		for range 3 {
+			leaves := start(stays.addr())
+			load := startLoad(stays.addr(), 10, 10*time.Millisecond)
+			eventually(t, patience, "it has its share", func() bool {
+				return leaves.metric("sluice_acceptor_accepted_connections_total") > 20
+			})
+			if status := leaves.stop(); status != exitOK {
+				t.Errorf("exit status %d", status)
+			}
+			load.stop()
+			slowest := time.Duration(load.slowest.Load())
+			if failed := load.refused.Load() + load.broken.Load(); failed > 0 || slowest > bearable {
+				t.Errorf("%d of %d failed (%v), the slowest connect took %v", failed, load.served.Load(), load.fault.Load(), slowest)
+			}
+		}
+	})
+}
+
 // The same where the kernel moves what waits in a closed socket's queue to another.
 func TestInstancesTakeTurnsWithMigration(t *testing.T) {
 	withMigration(t, "^TestInstancesTakeTurns$")

@@ -81,6 +81,7 @@ type Log struct {
 // Limits hold for the whole service.
 type Limits struct {
 	MaxSessions  int           // over all listeners; 0 = no limit
+	DrainDelay   time.Duration // between the word that it ends and the drain; connections are still taken
 	DrainTimeout time.Duration // what running sessions get to end by themselves; 0 = none
 }
 

@@ -34,7 +34,11 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		auto = " (auto)"
 	}
 	row("acceptors", "%d%s, mode %s, steering %s, scheduling %s", a.Number(), auto, a.Mode, a.Steering, a.Scheduling)
-	row("sessions", "%s at a time, %s to drain", orNoLimit(c.Limits.MaxSessions), short(c.Limits.DrainTimeout))
+	delay := ""
+	if c.Limits.DrainDelay > 0 {
+		delay = fmt.Sprintf(" after a delay of %s", short(c.Limits.DrainDelay))
+	}
+	row("sessions", "%s at a time, %s to drain%s", orNoLimit(c.Limits.MaxSessions), short(c.Limits.DrainTimeout), delay)
 	if c.Admin.Listen == "" {
 		row("admin", "off")
 	} else {

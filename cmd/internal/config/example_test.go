@@ -114,6 +114,9 @@ func drawConfig(t *rapid.T) Config {
 		}
 		l.Bind, l.Pool = []string{"127.0.0.1:80", "[::1%eth0.7]:80"}[i], name
 		l.IPv6Only = l.IPv6Only && name != "web"
+		if p.Keepalive == AsListener {
+			p.KeepaliveInterval, p.KeepaliveCount = 0, DefaultPool("").KeepaliveCount
+		}
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")
 		p.Backends[0].Backup = false

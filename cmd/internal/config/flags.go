@@ -45,6 +45,7 @@ var switches = []struct {
 	{"log-level", "log.level", "`WORD` debug, info, warn or error"},
 	{"log-format", "log.format", "`WORD` auto, text or json"},
 	{"max-sessions", "limits.max_sessions", "`NUMBER` of sessions at a time; 0 = no limit"},
+	{"drain-delay", "limits.drain_delay", "`DURATION` in which sluice, told to stop, is not ready but still takes connections"},
 	{"drain-timeout", "limits.drain_timeout", "`DURATION` sessions get to end when sluice stops"},
 	{"instance", "instance", "`NAME` of this sluice in metrics"},
 }

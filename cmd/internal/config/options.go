@@ -61,6 +61,7 @@ var options = []option{
 	{"log.format", restart("who reads the log relies on one form of it"), oneOf("auto", "text", "json"), func(s scope) any { return &s.c.Log.Format }},
 
 	{"limits.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
+	{"limits.drain_delay", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainDelay }},
 	{"limits.drain_timeout", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainTimeout }},
 
 	{"listener.*.bind", rebind, address, func(s scope) any { return &s.l.Bind }},

@@ -30,12 +30,15 @@ func (s *service) ofFront(f *front) departing {
 	return departing{
 		waiting:  func() int { return f.waiting(s.state.seats.numbers()) },
 		accepted: func() uint64 { return sum(func(c *metrics.ListenerCells) uint64 { return c.Accepted.Load() }) },
-		hold: func() {
-			for _, st := range s.state.seats {
-				f.quiesce(st.number, s.Log)
+		hold:     func() { f.holdOff(s.state.seats.numbers(), s.Log) },
+		holdAll: func() {
+			if f.steered.aside == nil {
+				return // they are quiesced
+			}
+			for _, seat := range f.group.Seats() {
+				f.quiesce(seat, s.Log)
 			}
 		},
-		holdAll: func() {},
 		stop: func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -1,10 +1,21 @@
 package control
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"sluice/proxy"
 )
+
+// delayDrain tells that the service is about to end, and has it serve on until the
+// returned channel fires. It takes no reload any more; names are still looked up.
+func (s *service) delayDrain(sig os.Signal, delay time.Duration) <-chan time.Time {
+	s.ready.Store(false)
+	s.draining.Store(true)
+	s.Log.Info("no longer ready: new connections are still taken, and the drain comes later", "signal", fmt.Sprint(sig), "delay", delay.String())
+	return time.After(delay)
+}
 
 // drain ends the service: all listeners leave.
 func (s *service) drain() error {

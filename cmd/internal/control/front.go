@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -123,6 +124,29 @@ func (f *front) waiting(seats []int) (n int) {
 		}
 	}
 	return n
+}
+
+// holdOff lets nothing new come to a front that leaves. Where other processes share the
+// port, they get it: a SYN that a quiesced socket dropped would come again only after 1 s.
+func (f *front) holdOff(seats []int, log *slog.Logger) {
+	if f.config.Share {
+		var fds []int
+		for _, seat := range f.group.Seats() {
+			fds = append(fds, f.group.FD(seat))
+		}
+		aside, err := steering.StepAside(f.group.Addr(), fds)
+		switch {
+		case err == nil:
+			f.steered.aside = aside
+			log.Info("new connections go to others who share the port", "listener", f.config.Name, "sockets", aside.Others())
+			return
+		case !errors.Is(err, steering.ErrAlone):
+			log.Warn("new connections can't be sent to others who share the port: some clients will try again after a second", "listener", f.config.Name, "error", err)
+		}
+	}
+	for _, seat := range seats {
+		f.quiesce(seat, log)
+	}
 }
 
 // quiesce lets no new handshake begin on a seat's socket.

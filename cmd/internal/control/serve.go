@@ -51,7 +51,7 @@ type Options struct {
 	Log     *slog.Logger // must not block
 	Level   *slog.LevelVar
 	Lost    func() uint64           // lines that the log has lost
-	Signals <-chan os.Signal        // HUP reloads; of the others the first drains, the second ends at once
+	Signals <-chan os.Signal        // HUP reloads; of the others the first drains (after drain_delay), the second ends at once
 	Started func(Addresses, Finder) // called once the service is live; may be nil
 }
 
@@ -191,6 +191,7 @@ func (s *service) conduct(ctx context.Context) error {
 	defer func() { watching.stop() }()
 	stranded, stop := watchNamespace(s.Log)
 	defer stop()
+	var delayed <-chan time.Time // the end of drain_delay; nil = nobody asked for an end yet
 	for {
 		var step <-chan time.Time
 		if len(s.state.departures()) > 0 || len(s.gone) > 0 {
@@ -202,7 +203,15 @@ func (s *service) conduct(ctx context.Context) error {
 				go s.reloadBySignal(ctx)
 				continue
 			}
+			if delay := s.state.config.Limits.DrainDelay; delay > 0 && delayed == nil {
+				delayed = s.delayDrain(sig, delay)
+				continue
+			}
+			s.hurried = delayed != nil // it is the second one
 			s.Log.Info("draining", "signal", fmt.Sprint(sig), "timeout", s.state.config.Limits.DrainTimeout.String())
+			return nil
+		case <-delayed:
+			s.Log.Info("draining", "timeout", s.state.config.Limits.DrainTimeout.String())
 			return nil
 		case <-stranded:
 			s.Log.Error("ending: the network namespace has lost its interfaces, and nobody reaches it; in a container, the one that owns the namespace has ended or was restarted")

@@ -18,6 +18,7 @@ type steered struct {
 	shared  bool
 	info    atomic.Pointer[metrics.Steering] // nil before attach; snapshots read it
 	program *steering.Steering               // nil before attach
+	aside   *steering.Aside                  // while the group's other processes get all that is new
 	beats   map[int]*steering.Seat           // of seats with picks in flight as they were looked at last
 }
 
@@ -118,6 +119,10 @@ func (t *steered) forgive(seat int) {
 }
 
 func (t *steered) detach() {
+	if t.aside != nil {
+		_ = t.aside.End()
+		t.aside = nil
+	}
 	if t.program != nil && !t.shared {
 		_ = t.program.Close()
 	}
