@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // Every name, help and label of /metrics. What Prometheus can work out is left
@@ -98,27 +98,30 @@ var (
 	netnsMigrateReqs = counter("netns_tcp_migrate_requests_total", "Waiting connections of a closed socket moved, or not, to its group.", "result")
 )
 
-// Collector renders Snapshots for Prometheus. client_golang asks for one per
-// scrape, so all series of a scrape agree with each other.
-type Collector struct {
+// What /metrics shows, as Service.Metrics says.
+const (
+	Full = "full" // every series there is
+
+	// Compact leaves out the histogram of each backend and words that count 0: with
+	// many backends that is nine series of ten. A rate over a series that came late
+	// misses its first event.
+	Compact = "compact"
+)
+
+// Gatherer renders Snapshots for Prometheus: one for each scrape, so all its series agree
+// with each other.
+type Gatherer struct {
 	snapshot func() Snapshot
 }
 
-// NewCollector makes a Collector of the snapshots that the function takes. It is
+// NewGatherer makes a Gatherer of the snapshots that the function takes. It is
 // called from the goroutine of each scrape.
-func NewCollector(snapshot func() Snapshot) *Collector { return &Collector{snapshot} }
+func NewGatherer(snapshot func() Snapshot) *Gatherer { return &Gatherer{snapshot} }
 
-// Describe implements prometheus.Collector.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range catalog {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	out := sink(ch)
-	s := c.snapshot()
+// Gather implements prometheus.Gatherer. What it returns is for reading only.
+func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
+	s := g.snapshot()
+	out := newSink(s.Metrics == Compact)
 	for _, l := range s.Listeners {
 		out.listener(l)
 	}
@@ -140,9 +143,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		out.value(netnsMigrateReqs, float64(n.MigrationsDone), "success")
 		out.value(netnsMigrateReqs, float64(n.MigrationsRefused), "failure")
 	}
+	return out.gathered(), nil
 }
 
-func (out sink) listener(l ListenerStats) {
+func (out *sink) listener(l ListenerStats) {
 	for _, a := range l.Acceptors {
 		labels := []string{l.Name, strconv.Itoa(a.Number), strconv.Itoa(a.Worker)}
 		out.value(acceptorAccepted, float64(a.Accepted), labels...)
@@ -175,7 +179,7 @@ func (out sink) listener(l ListenerStats) {
 	}
 }
 
-func (out sink) acceptor(a AcceptorStats) {
+func (out *sink) acceptor(a AcceptorStats) {
 	cpu := "any"
 	if a.CPU != nil {
 		cpu = strconv.FormatInt(*a.CPU, 10)
@@ -198,7 +202,7 @@ func (out sink) acceptor(a AcceptorStats) {
 	out.value(acceptorSpill, float64(a.SpillBytes), labels...)
 }
 
-func (out sink) backend(pool string, b BackendStats) {
+func (out *sink) backend(pool string, b BackendStats) {
 	out.value(backendWeight, float64(b.Weight), pool, b.Name)
 	out.value(backendAddresses, float64(len(b.Targets)), pool, b.Name)
 	for _, t := range b.Targets {
@@ -207,7 +211,9 @@ func (out sink) backend(pool string, b BackendStats) {
 		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
 		out.flag(backendFailing, t.Failing, labels...)
 		out.counts(backendProbes, t.Probes, labels...)
-		out.histogram(backendConnect, t.Connect, labels...)
+		if !out.compact {
+			out.histogram(backendConnect, t.Connect, labels...)
+		}
 		out.value(backendActive, float64(t.Active), labels...)
 		out.value(backendConnections, float64(t.Sessions), labels...)
 		out.value(backendReceived, float64(t.Received), labels...)
@@ -215,7 +221,7 @@ func (out sink) backend(pool string, b BackendStats) {
 	}
 }
 
-func (out sink) service(s Service) {
+func (out *sink) service(s Service) {
 	out.value(buildInfo, 1, s.Version, s.GoVersion)
 	out.value(instanceInfo, 1, utf8(s.Name), s.Mode)
 	out.value(configInfo, 1, utf8(s.Config.Path), s.Config.SHA256)
@@ -223,7 +229,9 @@ func (out sink) service(s Service) {
 	reload := s.Config.Reload
 	out.flag(configReloaded, reload.Succeeded)
 	out.value(configReloadTime, unixSeconds(reload.LastSuccess))
-	out.counts(configReloads, reload.Results)
+	for _, word := range reloadResults {
+		out.value(configReloads, float64(reload.Results[word]), word)
+	}
 	out.value(serviceMaxSessions, float64(s.MaxSessions))
 	out.flag(serviceReady, s.Ready)
 	out.flag(serviceDraining, s.Draining)
@@ -236,7 +244,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 // utf8 makes a label value of what came from the command line or the environment.
 func utf8(s string) string { return strings.ToValidUTF8(s, "?") }
 
-func (out sink) workers(ws []Worker) {
+func (out *sink) workers(ws []Worker) {
 	inState := map[WorkerState]int{}
 	for _, w := range ws {
 		inState[w.State]++

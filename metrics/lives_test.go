@@ -207,7 +207,7 @@ func TestTotalsNeverFall(t *testing.T) {
 			default:
 			}
 			s := TakeSnapshot(b, &Window{}, top, fixtureTime)
-			closed, sessions := s.Listeners[0].Closed["client_eof"], s.Pools[0].Backends[0].Targets[0].Sessions
+			closed, sessions := s.Listeners[0].Closed.Of("client_eof"), s.Pools[0].Backends[0].Targets[0].Sessions
 			if closed != MaxAcceptors || sessions != MaxAcceptors {
 				t.Errorf("%d closed and %d sessions, want %d each", closed, sessions, MaxAcceptors)
 				running = false
@@ -282,7 +282,7 @@ func TestBoardWithoutHoles(t *testing.T) {
 	}
 	b.Retire(1)
 	s := TakeSnapshot(b, &Window{}, fixtureTopology(), fixtureTime).Listeners[0]
-	if s.Closed["worker_died"] != 3 || s.Closed["client_eof"] != 5 || filled(b.Listener(1, webID)) != 0 {
+	if s.Closed.Of("worker_died") != 3 || s.Closed.Of("client_eof") != 5 || filled(b.Listener(1, webID)) != 0 {
 		t.Errorf("after the seat has left: closed %v, %d words left", s.Closed, filled(b.Listener(1, webID)))
 	}
 }

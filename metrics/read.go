@@ -56,6 +56,13 @@ type reader struct {
 	listenerSum ListenerCells
 	poolSum     PoolCells
 	targetSum   TargetCells
+	socketSum   ListenerCells
+
+	// Memory of the Snapshot, by the hundred: it has an array or two for each of 10,000
+	// backends.
+	numbers slab[uint64]
+	buckets slab[Bucket]
+	targets slab[TargetStats]
 }
 
 // sumOf adds up what all stripes hold on an index.
@@ -80,12 +87,12 @@ func (r *reader) listener(l Listener) ListenerStats {
 		Listener:   l,
 		HalfClosed: c.HalfClosed.Load(),
 		Waiting:    c.Waiting.Load(),
-		Waited:     newCounts(waitEndNames[:], c.Waited[:]),
-		Rejected:   newCounts(rejectNames[:], c.Rejected[:]),
-		Closed:     newCounts(reasonNames[:], c.Closed[:]),
-		Received:   newCounts(pathNames[:], c.Received[:]),
-		Sent:       newCounts(pathNames[:], c.Sent[:]),
-		Duration:   newHistogram(DurationBuckets[:], c.Duration.Buckets[:], &c.Duration.Nanos),
+		Waited:     r.counts(waitEndNames[:], c.Waited[:]),
+		Rejected:   r.counts(rejectNames[:], c.Rejected[:]),
+		Closed:     r.counts(reasonNames[:], c.Closed[:]),
+		Received:   r.counts(pathNames[:], c.Received[:]),
+		Sent:       r.counts(pathNames[:], c.Sent[:]),
+		Duration:   r.histogram(DurationBuckets[:], c.Duration.Buckets[:], &c.Duration.Nanos),
 		Acceptors:  make([]ListenerSocket, len(r.acceptors)),
 	}
 	st.Queues = nil // now with the acceptors
@@ -97,7 +104,8 @@ func (r *reader) listener(l Listener) ListenerStats {
 }
 
 func (r *reader) socket(l Listener, a Acceptor) ListenerSocket {
-	c := new(ListenerCells)
+	c := &r.socketSum
+	*c = ListenerCells{}
 	for i := -1; i < len(l.Earlier); i++ {
 		id := l.ID
 		if i >= 0 {
@@ -111,11 +119,11 @@ func (r *reader) socket(l Listener, a Acceptor) ListenerSocket {
 		Acceptor:     a,
 		Accepted:     c.Accepted.Load(),
 		Active:       c.Active.Load(),
-		AcceptErrors: newCounts(acceptErrorNames[:], c.AcceptErrors[:]),
+		AcceptErrors: r.counts(acceptErrorNames[:], c.AcceptErrors[:]),
 		HandedOff:    c.HandedOff.Load(),
 		Taken:        c.Taken.Load(),
 		Rescued:      c.Rescued.Load(),
-		Wait:         newHistogram(LatencyBuckets[:], c.Wait.Buckets[:], &c.Wait.Nanos),
+		Wait:         r.histogram(LatencyBuckets[:], c.Wait.Buckets[:], &c.Wait.Nanos),
 	}
 	if q, ok := l.Queues[a.Number]; ok {
 		s.Queue = &q
@@ -154,7 +162,7 @@ func (r *reader) pool(p Pool) PoolStats {
 		Backends:  make([]BackendStats, len(p.Backends)),
 	}
 	for i, be := range p.Backends {
-		targets := make([]TargetStats, len(be.Targets))
+		targets := r.targets.some(len(be.Targets))
 		for j, t := range be.Targets {
 			targets[j] = r.target(t)
 		}
@@ -170,12 +178,12 @@ func (r *reader) target(t Target) TargetStats {
 		Target:        t,
 		Active:        c.Active.Load(),
 		Attempts:      c.Attempts.Load(),
-		ConnectErrors: newCounts(connectErrorNames[:], c.Errors[:]),
+		ConnectErrors: r.counts(connectErrorNames[:], c.Errors[:]),
 		Sessions:      c.Sessions.Load(),
 		Received:      c.Received.Load(),
 		Sent:          c.Sent.Load(),
-		Connect:       newHistogram(LatencyBuckets[:], c.Connect.Buckets[:], &c.Connect.Nanos),
-		Probes:        newCounts(probeEndNames[:], c.Probes[:]),
+		Connect:       r.histogram(LatencyBuckets[:], c.Connect.Buckets[:], &c.Connect.Nanos),
+		Probes:        r.counts(probeEndNames[:], c.Probes[:]),
 	}
 	if f := r.failing[t.ID.Index()].Load(); f.Failures() > 0 {
 		st.Failing, st.FailingClass = true, f.Class().String()

@@ -43,7 +43,7 @@ func TestSnapshotLeavesOutWhatIsGone(t *testing.T) {
 		t.Errorf("shows the targets %+v, want two of the first backend", be)
 	}
 	web := s.Listeners[0]
-	if got, want := web.Closed["client_eof"], uint64(59+37+5+5); got != want {
+	if got, want := web.Closed.Of("client_eof"), uint64(59+37+5+5); got != want {
 		t.Errorf("%d sessions closed, want %d: those of the acceptors that left included", got, want)
 	}
 	if len(web.Acceptors) != 2 || web.Acceptors[0].Queue == nil || web.Acceptors[1].Queue != nil {

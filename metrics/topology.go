@@ -26,6 +26,7 @@ type Service struct {
 	LinesLost   uint64    `json:"log_lines_lost"` // by a log whose reader does not keep up
 	AdminShed   uint64    `json:"admin_shed"`     // connections to the admin endpoint closed because there were too many
 	MaxSessions int       `json:"max_sessions"`   // over all listeners; 0 = no limit
+	Metrics     string    `json:"-"`              // Full or Compact; "" = Full
 	Config      Config    `json:"config"`
 }
 

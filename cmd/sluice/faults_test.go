@@ -18,7 +18,7 @@ func (s *instance) expectClosed(want map[string]int) {
 	deadline := time.Now().Add(patience)
 	for {
 		is := map[string]int{}
-		for reason, n := range s.status().Listeners[0].Closed {
+		for reason, n := range s.status().Listeners[0].Closed.All() {
 			if n > 0 {
 				is[reason] = int(n)
 			}

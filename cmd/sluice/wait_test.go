@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"sluice/metrics"
 )
 
 // awaitWaiting waits until n clients wait for a backend.
@@ -23,8 +21,8 @@ func (s *instance) awaitWaiting(n int) {
 func (s *instance) expectWaited(connected, closed uint64) {
 	s.t.Helper()
 	got := s.status().Listeners[0].Waited
-	if want := (metrics.Counts{"connected": connected, "closed": closed}); got["connected"] != connected || got["closed"] != closed {
-		s.t.Errorf("waits ended %v, want %v", got, want)
+	if got.Of("connected") != connected || got.Of("closed") != closed {
+		s.t.Errorf("waits ended %v, want %d connected, %d closed", got, connected, closed)
 	}
 }
 

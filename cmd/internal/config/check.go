@@ -156,21 +156,22 @@ func (c claim) overlaps(d claim) bool {
 }
 
 func (b *builder) checkOverlaps() {
-	var claims []claim
+	claims := map[uint16][]claim{} // by port: only those can overlap, and there may be thousands
 	add := func(key, text string, ipv6Only bool) {
 		c, ok := newClaim(key, text, ipv6Only)
 		if !ok {
 			return
 		}
-		if i := slices.IndexFunc(claims, c.overlaps); i >= 0 {
-			other := claims[i]
+		beside := claims[c.port]
+		if i := slices.IndexFunc(beside, c.overlaps); i >= 0 {
+			other := beside[i]
 			where := ""
 			if at := b.origin[other.key]; at.Line > 0 {
 				where = fmt.Sprintf(" in line %d", at.Line)
 			}
 			b.fault(b.origin[key], "%q overlaps with %s %q%s", text, other.key, other.text, where)
 		}
-		claims = append(claims, c)
+		claims[c.port] = append(beside, c)
 	}
 	add("admin.listen", b.config.Admin.Listen, false)
 	for _, l := range b.config.Listeners {

@@ -63,8 +63,9 @@ func (a Acceptors) Batch() bool {
 
 // Admin is where people and machines ask and order.
 type Admin struct {
-	Listen string // of HTTP: IP:PORT or :PORT; "" = off
-	Socket string // unix socket for verbs: an absolute path, "" = off, or SocketAuto; see SocketPath
+	Listen  string // of HTTP: IP:PORT or :PORT; "" = off
+	Socket  string // unix socket for verbs: an absolute path, "" = off, or SocketAuto; see SocketPath
+	Metrics string // MetricsFull or MetricsCompact
 }
 
 // Reload says when the file is read again, besides when it is asked for.
@@ -153,6 +154,9 @@ const wordListener = "listener"
 const (
 	SocketAuto = "auto"
 
+	MetricsFull    = "full"
+	MetricsCompact = "compact"
+
 	ModeGoroutine = "goroutine"
 	ModeProcess   = "process"
 
@@ -191,6 +195,8 @@ func Default() Config {
 		Admin: Admin{
 			Listen: "127.0.0.1:9095", // loopback: it has no password
 			Socket: SocketAuto,
+			// Every series from the start, so that rate() misses no first event.
+			Metrics: MetricsFull,
 		},
 		Log:    Log{Level: "info", Format: "auto"},
 		Limits: Limits{DrainTimeout: 30 * time.Second}, // what Kubernetes gives a pod to end

@@ -54,6 +54,7 @@ var options = []option{
 
 	{"admin.listen", restart("the admin endpoint is opened once, at the start"), optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
 	{"admin.socket", restart("the admin socket is opened once, at the start"), socketPath, func(s scope) any { return &s.c.Admin.Socket }},
+	{"admin.metrics", live, oneOf(MetricsFull, MetricsCompact), func(s scope) any { return &s.c.Admin.Metrics }},
 
 	{"reload.watch", live, boolean, func(s scope) any { return &s.c.Reload.Watch }},
 

@@ -23,7 +23,7 @@ func (s *service) snapshot() metrics.Snapshot {
 	t := metrics.Topology{
 		Service: metrics.Service{
 			Version: s.Version, GoVersion: runtime.Version(), Name: s.Config.Instance, Mode: s.Config.Acceptors.Mode,
-			Started: s.started, Ready: s.ready.Load(), Draining: s.draining.Load(), MaxSessions: st.config.Limits.MaxSessions,
+			Started: s.started, Ready: s.ready.Load(), Draining: s.draining.Load(), MaxSessions: st.config.Limits.MaxSessions, Metrics: st.config.Admin.Metrics,
 			LinesLost: s.linesLost(), AdminShed: s.admin.Shed(),
 			Config: metrics.Config{Path: s.Path, SHA256: st.sha256, Generation: st.generation, Reload: s.reloads.show()},
 		},
