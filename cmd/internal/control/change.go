@@ -2,7 +2,10 @@ package control
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/cmd/internal/config"
@@ -45,11 +48,10 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err := s.host.Prepare(next.orders()); err != nil {
 		return err
 	}
-	for _, f := range serving(next.fronts) { // new ones, and the new sockets of others
-		if err := f.listen(); err != nil {
-			s.unprepare()
-			return err
-		}
+	// New ones, and the new sockets of others. Who comes first waits until all listen.
+	if err := together(serving(next.fronts), (*front).listen); err != nil {
+		s.unprepare()
+		return err
 	}
 	s.loosen(next, before)
 	s.commit(next)
@@ -230,19 +232,48 @@ func (s *service) replace(next *state) {
 // steer brings steering in line with a committed change.
 func (s *service) steer(next, before *state, opened []*front, added []int) {
 	seats := next.seats.serving()
+	var anew []*front
 	for _, f := range next.fronts {
 		was := before.find(f.id)
 		switch {
 		case f.leaving != nil:
 		case was == nil, f.steered.program == nil, next.config.Acceptors.Steering != before.config.Acceptors.Steering, was.choice != f.choice:
-			f.steer(seats, next.config.Acceptors, s.Log)
+			anew = append(anew, f)
 		default:
 			s.reseat(f, added)
 		}
+	}
+	_ = together(anew, func(f *front) error {
+		f.steer(seats, next.config.Acceptors, s.Log)
+		return nil
+	})
+	for _, f := range next.fronts {
 		if f.leaving == nil {
 			f.avoidLeaving(next.seats)
 		}
 	}
+}
+
+// together does something with each front, on all CPUs: to load a program takes the
+// kernel 2 ms. It returns the error of one that failed.
+func together(fronts []*front, do func(*front) error) error {
+	var all sync.WaitGroup
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	for range min(len(fronts), runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(fronts)); i = next.Add(1) - 1 {
+				if err := do(fronts[i]); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // reseat steers to new seats of a front.
