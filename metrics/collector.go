@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +88,11 @@ var (
 	logDropped         = counter("log_dropped_total", "Lines that the log lost because its reader does not keep up.")
 	adminShed          = counter("admin_shed_connections_total", "Connections to the admin endpoint closed because there were too many.")
 
+	dnsLookups   = counter("dns_lookups_total", "Lookups of backend names by asking name servers, by how they ended.", "result")
+	dnsAddresses = gauge("dns_addresses", "Addresses a name stands for.", "name")
+	dnsAge       = gauge("dns_answer_age_seconds", "Time since a name server last said what a name stands for.", "name")
+	dnsStale     = gauge("dns_stale", "1 while lookups fail and a name stands for what it did before.", "name")
+
 	workersInState   = gauge("workers", "Processes that host acceptors.", "state")
 	workerRestarts   = counter("worker_restarts_total", "Times a worker was started again after it ended by itself.", "worker")
 	workerCPU        = counter("worker_cpu_seconds_total", "CPU time of the worker's process.", "worker")
@@ -136,6 +143,7 @@ func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
 		}
 	}
 	out.service(s.Service)
+	out.dns(s.DNS, s.Time)
 	out.workers(s.Workers)
 	if n := s.Netns; n != nil {
 		out.value(netnsOverflows, float64(n.ListenOverflows))
@@ -237,6 +245,20 @@ func (out *sink) service(s Service) {
 	out.flag(serviceDraining, s.Draining)
 	out.value(logDropped, float64(s.LinesLost))
 	out.value(adminShed, float64(s.AdminShed))
+}
+
+func (out *sink) dns(d DNS, now time.Time) {
+	for _, result := range slices.Sorted(maps.Keys(d.Lookups)) {
+		out.value(dnsLookups, float64(d.Lookups[result]), result)
+	}
+	for _, n := range d.Names {
+		name := utf8(n.Name)
+		out.value(dnsAddresses, float64(n.Addresses), name)
+		out.flag(dnsStale, n.Stale, name)
+		if !n.Answered.IsZero() {
+			out.value(dnsAge, now.Sub(n.Answered).Seconds(), name)
+		}
+	}
 }
 
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }

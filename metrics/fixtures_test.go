@@ -53,6 +53,10 @@ func fixtureTopology() Topology {
 		Service: Service{
 			Version: "v1.2.3", GoVersion: "go1.26", Name: "edge-1", Mode: "process", Started: started,
 			Ready: true, MaxSessions: 5000,
+			DNS: DNS{
+				Lookups: map[string]uint64{"found": 10, "nxdomain": 2},
+				Names:   []Name{{"db", 2, started, true}, {"spare", 0, time.Time{}, false}},
+			},
 			Config: Config{
 				Path: "sluice.toml", SHA256: "0123456789ab", Generation: 2,
 				Reload: Reload{Succeeded: true, LastSuccess: started, Results: map[string]uint64{ReloadSuccess: 1}},

@@ -16,6 +16,9 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 		Acceptors: make([]AcceptorStats, len(t.Acceptors)),
 		Workers:   append([]Worker{}, t.Workers...), // never null in JSON
 	}
+	s.DNS.Lookups = map[string]uint64{}
+	maps.Copy(s.DNS.Lookups, t.DNS.Lookups)
+	s.DNS.Names = append([]Name{}, t.DNS.Names...)
 	s.Config.Reload.Results = map[string]uint64{}
 	for _, word := range reloadResults {
 		s.Config.Reload.Results[word] = 0

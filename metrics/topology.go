@@ -16,18 +16,34 @@ type Topology struct {
 
 // Service is the whole: one configuration, one board.
 type Service struct {
-	Version     string    `json:"version"`
-	GoVersion   string    `json:"go_version"`
-	Name        string    `json:"name"` // of this instance; may be ""
-	Mode        string    `json:"mode"` // goroutine | process
-	Started     time.Time `json:"started"`
-	Ready       bool      `json:"ready"`
-	Draining    bool      `json:"draining"`
-	LinesLost   uint64    `json:"log_lines_lost"` // by a log whose reader does not keep up
-	AdminShed   uint64    `json:"admin_shed"`     // connections to the admin endpoint closed because there were too many
-	MaxSessions int       `json:"max_sessions"`   // over all listeners; 0 = no limit
-	Metrics     string    `json:"-"`              // Full or Compact; "" = Full
-	Config      Config    `json:"config"`
+	Version      string    `json:"version"`
+	GoVersion    string    `json:"go_version"`
+	Name         string    `json:"name"` // of this instance; may be ""
+	Mode         string    `json:"mode"` // goroutine | process
+	Started      time.Time `json:"started"`
+	Ready        bool      `json:"ready"`
+	Draining     bool      `json:"draining"`
+	LinesLost    uint64    `json:"log_lines_lost"` // by a log whose reader does not keep up
+	AdminShed    uint64    `json:"admin_shed"`     // connections to the admin endpoint closed because there were too many
+	MaxSessions  int       `json:"max_sessions"`   // over all listeners; 0 = no limit
+	Metrics      string    `json:"-"`              // Full or Compact; "" = Full
+	NeedsBackend bool      `json:"needs_backend"`  // readiness asks for a backend in each pool, too
+	DNS          DNS       `json:"dns"`
+	Config       Config    `json:"config"`
+}
+
+// DNS is how the names of backends resolve.
+type DNS struct {
+	Lookups map[string]uint64 `json:"lookups"` // by how they ended
+	Names   []Name            `json:"names"`
+}
+
+// Name is one that backends are given by.
+type Name struct {
+	Name      string    `json:"name"`
+	Addresses int       `json:"addresses"`
+	Answered  time.Time `json:"answered"` // when a server last said what is in use; zero = never
+	Stale     bool      `json:"stale"`    // the last lookup failed, and what an earlier one said is in use
 }
 
 // Config is the configuration in force.

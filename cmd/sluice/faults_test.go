@@ -163,7 +163,7 @@ func TestNameThatDoesNotResolve(t *testing.T) {
 		good := "localhost" + strings.TrimPrefix(namer(t, 'a').addr, "127.0.0.1")
 		t.Run("one", func(t *testing.T) {
 			s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", "nonexistent.invalid:80", "--backend", good)
-			s.tells(`"msg":"backend name does not resolve","backend":"nonexistent.invalid:80"`, func(n int) bool { return n > 0 })
+			s.tells(`"msg":"backend name does not resolve","name":"nonexistent.invalid"`, func(n int) bool { return n > 0 })
 			for range 4 {
 				askName(t, dial(t, s.addr()))
 			}

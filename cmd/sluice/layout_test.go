@@ -45,6 +45,7 @@ var walls = []struct {
 	{"github.com/BurntSushi/toml", []string{"cmd/internal/config"}, "one package knows TOML"},
 	{"github.com/prometheus/", []string{"metrics", "cmd/internal/admin"}, "the data plane counts in cells"},
 	{"github.com/fsnotify/", []string{"cmd/internal/discovery"}, "one package knows how a file is watched"},
+	{"github.com/miekg/dns", []string{"cmd/internal/discovery"}, "one package knows how a name is resolved"},
 	{"github.com/cilium/ebpf", []string{"listener/steering"}, "the rest is given what steers, not how"},
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"sluice/metrics"
@@ -46,8 +47,25 @@ func readiness(s metrics.Snapshot) (code int, text string) {
 		return http.StatusServiceUnavailable, "starting"
 	case up == 0:
 		return http.StatusServiceUnavailable, workers
+	case s.NeedsBackend && withoutBackend(s) != "":
+		return http.StatusServiceUnavailable, "no backend in pool " + withoutBackend(s)
 	case up < len(s.Workers):
 		return http.StatusOK, "ready, " + workers
 	}
 	return http.StatusOK, "ready"
+}
+
+// withoutBackend is a pool that a listener needs and that has no address which may take
+// sessions; "" = there is none.
+func withoutBackend(s metrics.Snapshot) string {
+	for _, p := range s.Pools {
+		needed := slices.ContainsFunc(s.Listeners, func(l metrics.ListenerStats) bool { return l.Pool == p.Name && !l.Leaving })
+		has := slices.ContainsFunc(p.Backends, func(b metrics.BackendStats) bool {
+			return slices.ContainsFunc(b.Targets, func(t metrics.TargetStats) bool { return !t.Failing })
+		})
+		if needed && !has {
+			return p.Name
+		}
+	}
+	return ""
 }

@@ -8,13 +8,16 @@ import (
 
 // Backend is one address sessions are relayed to.
 type Backend struct {
-	Address string // HOST:PORT as written; the host is a name or an IP address
-	Weight  int    // 1..256: its share among the pool's backends
+	Address string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME
+	Weight  int    // 1..256: its share among the pool's backends. 1 with srv:, whose records have weights
 	Backup  bool   // picked only when no other may be
 }
 
 // maxWeight bounds weight: shares finer than 1 in 256 nobody can see.
 const maxWeight = 256
+
+// ServicePrefix stands before a name whose SRV records are the backends.
+const ServicePrefix = "srv:"
 
 // String writes the backend the way a file does.
 func (b Backend) String() string {
@@ -28,7 +31,7 @@ func (b Backend) String() string {
 	return text
 }
 
-// parseBackend reads "HOST:PORT [weight=N] [backup]".
+// parseBackend reads "HOST:PORT [weight=N] [backup]", or "srv:NAME [backup]".
 func parseBackend(text string) (Backend, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -36,7 +39,11 @@ func parseBackend(text string) (Backend, error) {
 	}
 	b := Backend{Address: words[0], Weight: 1}
 	host, port, err := splitPort(b.Address)
+	service, isService := strings.CutPrefix(b.Address, ServicePrefix)
 	switch {
+	case isService && !serviceOK(service):
+		return Backend{}, fmt.Errorf(`%s must be followed by the name of SRV records, which say the port, such as "srv:_pg._tcp.example.com"; got %q`, ServicePrefix, service)
+	case isService:
 	case err != nil || port == 0:
 		return Backend{}, fmt.Errorf(`must begin with HOST:PORT, port 1 to 65535, such as "10.0.0.1:8080"; got %q`, b.Address)
 	case !hostOK(host):
@@ -47,6 +54,8 @@ func parseBackend(text string) (Backend, error) {
 		switch {
 		case word == "backup":
 			b.Backup = true
+		case name == "weight" && isService:
+			return Backend{}, fmt.Errorf("%s takes no weight: its SRV records have weights", ServicePrefix)
 		case name == "weight" && hasValue:
 			if b.Weight, err = strconv.Atoi(value); err != nil || b.Weight < 1 || b.Weight > maxWeight {
 				return Backend{}, fmt.Errorf("weight must be a whole number from 1 to %d; got %q", maxWeight, value)
@@ -57,6 +66,15 @@ func parseBackend(text string) (Backend, error) {
 		}
 	}
 	return b, nil
+}
+
+// serviceOK tells names of services from typing errors. One without the labels of RFC 2782
+// is as good: Consul has such.
+func serviceOK(name string) bool { return len(name) < 254 && hostOK(name) && !isIP(name) }
+
+func isIP(text string) bool {
+	_, err := parseIP(text)
+	return err == nil
 }
 
 // hostOK tells host names and IP addresses from typing errors such as "http://x"

@@ -33,6 +33,13 @@ func (b *builder) check() {
 		}
 		b.checkSource(p)
 	}
+	if d := b.config.DNS; d.TTLMin > d.TTLMax {
+		at := b.origin["dns.ttl_min"]
+		if at.Key == "" {
+			at = b.origin["dns.ttl_max"]
+		}
+		b.fault(at, "ttl_min is %s and ttl_max %s: a TTL cannot be at least the one and at most the other", short(d.TTLMin), short(d.TTLMax))
+	}
 	b.checkOverlaps()
 	b.checkLoops(addressesHere)
 }

@@ -33,6 +33,7 @@ type Config struct {
 	Reload    Reload
 	Log       Log
 	Limits    Limits
+	DNS       DNS
 	Listeners []Listener // in the order of the file, at least one
 	Pools     []Pool     // in the order of the file
 }
@@ -66,6 +67,7 @@ type Admin struct {
 	Listen  string // of HTTP: IP:PORT or :PORT; "" = off
 	Socket  string // unix socket for verbs: an absolute path, "" = off, or SocketAuto; see SocketPath
 	Metrics string // MetricsFull or MetricsCompact
+	Ready   string // ReadyListening or ReadyBackend: what /readyz asks for
 }
 
 // Reload says when the file is read again, besides when it is asked for.
@@ -84,6 +86,18 @@ type Limits struct {
 	MaxSessions  int           // over all listeners; 0 = no limit
 	DrainDelay   time.Duration // between the word that it ends and the drain; connections are still taken
 	DrainTimeout time.Duration // what running sessions get to end by themselves; 0 = none
+}
+
+// DNS says how the names of backends are resolved.
+type DNS struct {
+	Servers     []string      // IP or IP:PORT; none = those of /etc/resolv.conf
+	Search      []string      // domains; none = those of /etc/resolv.conf, "." alone = really none
+	Timeout     time.Duration // of one try; 0 = as in /etc/resolv.conf
+	Attempts    int           // rounds over all servers; 0 = as in /etc/resolv.conf
+	TTLMin      time.Duration // no TTL counts for less
+	TTLMax      time.Duration // nor for more
+	Hold        time.Duration // what a name stood for is kept so long while no server says anything
+	Concurrency int           // lookups at a time
 }
 
 // Listener is an address to listen on. A zero duration turns its limit off.
@@ -118,8 +132,8 @@ type Pool struct {
 	Backends          []Backend
 	Pick              string // one of the Pick words
 	ConnectTimeout    time.Duration
-	Retries           int // further tries of one session after its first
-	ResolveInterval   time.Duration
+	Retries           int           // further tries of one session after its first
+	ResolveInterval   time.Duration // the longest time between two lookups of a name; 0 = as the TTLs say
 	Keepalive         OrListener    // of connections to backends; see Listener
 	KeepaliveInterval time.Duration // the same; counts where Keepalive is not AsListener
 	KeepaliveCount    int           // the same
@@ -156,6 +170,9 @@ const (
 
 	MetricsFull    = "full"
 	MetricsCompact = "compact"
+
+	ReadyListening = "listening"
+	ReadyBackend   = "backend"
 
 	ModeGoroutine = "goroutine"
 	ModeProcess   = "process"
@@ -197,9 +214,22 @@ func Default() Config {
 			Socket: SocketAuto,
 			// Every series from the start, so that rate() misses no first event.
 			Metrics: MetricsFull,
+			// Clients of a service without backends are better told by it than by nobody.
+			Ready: ReadyListening,
 		},
 		Log:    Log{Level: "info", Format: "auto"},
 		Limits: Limits{DrainTimeout: 30 * time.Second}, // what Kubernetes gives a pod to end
+		DNS: DNS{
+			// Platforms give a TTL of 0 to say "ask again": once a second is often enough.
+			TTLMin: time.Second,
+			// Docker gives 600 s to names whose addresses change within seconds.
+			TTLMax: 30 * time.Second,
+			// A name server that is away over night does not take the service along.
+			Hold: 24 * time.Hour,
+			// Each takes a descriptor. Answers take some milliseconds, so this is some
+			// thousands a second.
+			Concurrency: 16,
+		},
 	}
 }
 
@@ -246,9 +276,8 @@ func DefaultPool(name string) Pool {
 		ConnectTimeout: 3 * time.Second,
 		// Three tries in all: a client waits 9 s at worst before it is told.
 		Retries: 2,
-		// Names behind container platforms change within seconds, and their
-		// resolvers give a TTL of 0 to 30 s.
-		ResolveInterval: 10 * time.Second,
+		// As the TTLs say: whoever set them knows.
+		ResolveInterval: 0,
 		// Who asks a listener to look after dead clients means dead backends, too.
 		Keepalive:      AsListener,
 		KeepaliveCount: 3,

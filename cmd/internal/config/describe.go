@@ -109,7 +109,7 @@ func (c *Config) eachKey(table func(header string), key func(path string, o opti
 		}
 	}
 	s := scope{c: c}
-	for _, path := range []string{"", "acceptors", "admin", "reload", "log", "limits"} {
+	for _, path := range []string{"", "acceptors", "admin", "reload", "log", "limits", "dns"} {
 		section(path, path, s)
 	}
 	for i := range c.Listeners {
@@ -125,6 +125,12 @@ func literal(field any) string {
 	switch x := field.(type) {
 	case *int, *bool, *float64:
 		return plain(field)
+	case *[]string:
+		texts := make([]string, len(*x))
+		for i, text := range *x {
+			texts[i] = quote(text)
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
 	case *[]Backend:
 		texts := make([]string, len(*x))
 		for i, backend := range *x {
@@ -153,6 +159,8 @@ func plain(field any) string {
 		return short(*x)
 	case *OrListener:
 		return x.String()
+	case *[]string:
+		return strings.Join(*x, " ")
 	case *netip.Addr:
 		if !x.IsValid() {
 			return ""

@@ -167,7 +167,31 @@ func (f *file) option(o option, s scope, value any, at Fault) {
 		}
 		value = expanded
 	}
+	if list, is := value.([]any); is {
+		expanded, err := f.expandAll(list)
+		if err != nil {
+			f.fault(at, "%v", err)
+			return
+		}
+		value = expanded
+	}
 	f.set(o, s, value, at)
+}
+
+// expandAll expands variables in the texts of a list. One that comes out empty is left
+// out: a file can have places for more than there are.
+func (f *file) expandAll(list []any) (all []any, err error) {
+	for _, e := range list {
+		if text, is := e.(string); is {
+			if e, err = expand(text, f.lookup); err != nil {
+				return nil, err
+			}
+		}
+		if e != "" {
+			all = append(all, e)
+		}
+	}
+	return all, nil
 }
 
 // backends sets a list whose elements have places of their own.

@@ -273,6 +273,54 @@ var backendList = kind{
 	json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "minItems": 1},
 }
 
+// textList takes a list of texts, each of which is ok. As text it stands in one, with
+// blanks between.
+func textList(must string, ok func(string) bool) kind {
+	return kind{
+		must: must,
+		json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}},
+		parse: func(raw any) (any, bool) {
+			var all []string
+			switch raw := raw.(type) {
+			case string:
+				all = strings.Fields(raw)
+			case []any:
+				for _, e := range raw {
+					text, _ := e.(string)
+					all = append(all, text)
+				}
+			default:
+				return nil, false
+			}
+			if len(all) == 0 { // written or not, it is the same
+				return []string(nil), true
+			}
+			return all, !slices.ContainsFunc(all, func(text string) bool { return !ok(text) })
+		},
+	}
+}
+
+var dnsServers = textList(`a list of IP or IP:PORT, such as ["10.0.0.2", "[fd00::2]:5353"]`, func(text string) bool {
+	_, err := ParseServer(text)
+	return err == nil
+})
+
+// ParseServer reads the address of a name server; without a port it is 53.
+func ParseServer(text string) (netip.AddrPort, error) {
+	if ip, err := parseIP(text); err == nil {
+		return netip.AddrPortFrom(ip, 53), nil
+	}
+	a, err := parseAddress(text)
+	if err == nil && (!a.Addr().IsValid() || a.Port() == 0) {
+		err = strconv.ErrSyntax
+	}
+	return a, err
+}
+
+var searchList = textList(`a list of domains, such as ["prod.example.com"], or ["."] for none`, func(text string) bool {
+	return text == "." || len(text) < 254 && dottedName(strings.ReplaceAll(strings.TrimSuffix(text, "."), ".", ""))
+})
+
 // show writes a raw value as an error message quotes it.
 func show(raw any) string {
 	switch raw := raw.(type) {
@@ -283,7 +331,15 @@ func show(raw any) string {
 	case []map[string]any:
 		return "an array of tables, [[ ]]"
 	case []any:
-		return "an array"
+		texts := make([]string, len(raw))
+		for i, e := range raw {
+			text, is := e.(string)
+			if !is {
+				return "an array"
+			}
+			texts[i] = strconv.Quote(text)
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
 	case time.Time:
 		return "a date"
 	case float64:

@@ -38,6 +38,8 @@ const (
 	minWait        = 10 * time.Millisecond // who writes less means another unit
 	maxResolve     = 24 * time.Hour
 	maxHang        = time.Minute
+	maxLookup      = time.Minute // resolv.conf has at most 30 s
+	maxLookups     = 256
 )
 
 // options is the source of truth for keys: reading, suggestions, flags,
@@ -55,6 +57,7 @@ var options = []option{
 	{"admin.listen", restart("the admin endpoint is opened once, at the start"), optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
 	{"admin.socket", restart("the admin socket is opened once, at the start"), socketPath, func(s scope) any { return &s.c.Admin.Socket }},
 	{"admin.metrics", live, oneOf(MetricsFull, MetricsCompact), func(s scope) any { return &s.c.Admin.Metrics }},
+	{"admin.ready", live, oneOf(ReadyListening, ReadyBackend), func(s scope) any { return &s.c.Admin.Ready }},
 
 	{"reload.watch", live, boolean, func(s scope) any { return &s.c.Reload.Watch }},
 
@@ -64,6 +67,15 @@ var options = []option{
 	{"limits.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
 	{"limits.drain_delay", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainDelay }},
 	{"limits.drain_timeout", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainTimeout }},
+
+	{"dns.servers", live, dnsServers, func(s scope) any { return &s.c.DNS.Servers }},
+	{"dns.search", live, searchList, func(s scope) any { return &s.c.DNS.Search }},
+	{"dns.timeout", live, duration(0, maxLookup), func(s scope) any { return &s.c.DNS.Timeout }},
+	{"dns.attempts", live, integer(0, maxRetries), func(s scope) any { return &s.c.DNS.Attempts }},
+	{"dns.ttl_min", live, duration(100*time.Millisecond, maxResolve), func(s scope) any { return &s.c.DNS.TTLMin }},
+	{"dns.ttl_max", live, duration(time.Second, maxResolve), func(s scope) any { return &s.c.DNS.TTLMax }},
+	{"dns.hold", live, duration(0, maxLife), func(s scope) any { return &s.c.DNS.Hold }},
+	{"dns.concurrency", live, integer(2, maxLookups), func(s scope) any { return &s.c.DNS.Concurrency }},
 
 	{"listener.*.bind", rebind, address, func(s scope) any { return &s.l.Bind }},
 	{"listener.*.pool", live, poolName, func(s scope) any { return &s.l.Pool }},
@@ -91,7 +103,7 @@ var options = []option{
 	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
-	{"pool.*.resolve_interval", live, duration(time.Second, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
+	{"pool.*.resolve_interval", live, duration(0, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
 	{"pool.*.keepalive", live, orListener(0, maxKeepalive), func(s scope) any { return &s.p.Keepalive }},
 	{"pool.*.keepalive_interval", live, duration(0, maxKeepalive), func(s scope) any { return &s.p.KeepaliveInterval }},
 	{"pool.*.keepalive_count", live, integer(1, maxProbes), func(s scope) any { return &s.p.KeepaliveCount }},

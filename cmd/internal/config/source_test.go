@@ -58,11 +58,11 @@ func TestSourceAdmin(t *testing.T) {
 		want Admin
 		err  string
 	}{
-		{"default", "", nil, nil, Admin{"127.0.0.1:9095", SocketAuto, MetricsFull}, ""},
-		{"flag", "", Environment{"SLUICE_ADMIN": ":2"}, []string{"--admin", ":1"}, Admin{":1", SocketAuto, MetricsFull}, ""},
-		{"variable", "", Environment{"SLUICE_ADMIN": "", "SLUICE_ADMIN_SOCKET": "/a"}, nil, Admin{"", "/a", MetricsFull}, ""},
-		{"file", "admin.socket = \"/a\"\nnonsense = 1", nil, nil, Admin{"127.0.0.1:9095", "/a", MetricsFull}, ""},
-		{"over the file", "admin.socket = \"/a\"", nil, []string{"--admin-socket", "/b"}, Admin{"127.0.0.1:9095", "/b", MetricsFull}, ""},
+		{"default", "", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: SocketAuto, Metrics: MetricsFull, Ready: ReadyListening}, ""},
+		{"flag", "", Environment{"SLUICE_ADMIN": ":2"}, []string{"--admin", ":1"}, Admin{Listen: ":1", Socket: SocketAuto, Metrics: MetricsFull, Ready: ReadyListening}, ""},
+		{"variable", "", Environment{"SLUICE_ADMIN": "", "SLUICE_ADMIN_SOCKET": "/a"}, nil, Admin{Listen: "", Socket: "/a", Metrics: MetricsFull, Ready: ReadyListening}, ""},
+		{"file", "admin.socket = \"/a\"\nnonsense = 1", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: "/a", Metrics: MetricsFull, Ready: ReadyListening}, ""},
+		{"over the file", "admin.socket = \"/a\"", nil, []string{"--admin-socket", "/b"}, Admin{Listen: "127.0.0.1:9095", Socket: "/b", Metrics: MetricsFull, Ready: ReadyListening}, ""},
 		{"fault", "admin.socket = \"a\"\nnonsense = 1", nil, nil, Admin{},
 			path + `:1:7: admin.socket: must be "auto", an absolute path of at most 107 bytes, or ""; got "a"`},
 		{"misspelt", "admin.sokcet = \"/a\"", nil, nil, Admin{}, path + `:1:7: admin.sokcet: unknown key, did you mean "socket"?`},
@@ -95,16 +95,16 @@ func TestSocketPath(t *testing.T) {
 		xdg   string
 		want  string
 	}{
-		{Admin{"127.0.0.1:9095", SocketAuto, MetricsFull}, 0, "/run/user/0", "/run/sluice/127.0.0.1:9095.sock"},
-		{Admin{":9095", SocketAuto, MetricsFull}, 7, "/run/user/7", "/run/sluice/:9095.sock"},
-		{Admin{"[::1]:9095", SocketAuto, MetricsFull}, 8, "/run/user/8", "/run/user/8/sluice/[::1]:9095.sock"},
-		{Admin{":9095", SocketAuto, MetricsFull}, 8, "", ""},
-		{Admin{":9095", SocketAuto, MetricsFull}, 8, "run", ""},
-		{Admin{":9095", SocketAuto, MetricsFull}, 8, "/" + strings.Repeat("x", 100), ""},
-		{Admin{":0", SocketAuto, MetricsFull}, 0, "", ""},
-		{Admin{"", SocketAuto, MetricsFull}, 0, "", ""},
-		{Admin{"", "/run/a.sock", MetricsFull}, 8, "", "/run/a.sock"},
-		{Admin{":9095", "", MetricsFull}, 0, "", ""},
+		{Admin{Listen: "127.0.0.1:9095", Socket: SocketAuto}, 0, "/run/user/0", "/run/sluice/127.0.0.1:9095.sock"},
+		{Admin{Listen: ":9095", Socket: SocketAuto}, 7, "/run/user/7", "/run/sluice/:9095.sock"},
+		{Admin{Listen: "[::1]:9095", Socket: SocketAuto}, 8, "/run/user/8", "/run/user/8/sluice/[::1]:9095.sock"},
+		{Admin{Listen: ":9095", Socket: SocketAuto}, 8, "", ""},
+		{Admin{Listen: ":9095", Socket: SocketAuto}, 8, "run", ""},
+		{Admin{Listen: ":9095", Socket: SocketAuto}, 8, "/" + strings.Repeat("x", 100), ""},
+		{Admin{Listen: ":0", Socket: SocketAuto}, 0, "", ""},
+		{Admin{Listen: "", Socket: SocketAuto}, 0, "", ""},
+		{Admin{Listen: "", Socket: "/run/a.sock"}, 8, "", "/run/a.sock"},
+		{Admin{Listen: ":9095", Socket: ""}, 0, "", ""},
 	} {
 		if got := test.admin.socketPath(test.uid, test.xdg, owned); got != test.want {
 			t.Errorf("%+v, user %d, %q: %q, want %q", test.admin, test.uid, test.xdg, got, test.want)

@@ -42,6 +42,7 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err := next.gatherPools(before, s.ledger, s.board); err != nil {
 		return err
 	}
+	next.keepAddresses(before)
 	if err := next.makePlan(s.ledger, s.board); err != nil {
 		return err
 	}
@@ -68,9 +69,9 @@ func (s *service) tellUnreached(next, before *state) {
 		sameSource := slices.ContainsFunc(before.config.Pools, func(q config.Pool) bool { return q.Name == p.Name && q.Source == p.Source })
 		for _, b := range p.Backends {
 			for _, addr := range next.addresses[b.Address] {
-				if !p.Reaches(addr) && !(sameSource && slices.Contains(before.addresses[b.Address], addr)) {
+				if !p.Reaches(addr.addr) && !(sameSource && slices.Contains(before.addresses[b.Address], addr)) {
 					s.Log.Warn("an address is not tried: the pool's source is of the other family",
-						"pool", p.Name, "backend", b.Address, "address", addr.String(), "source", p.Source.String())
+						"pool", p.Name, "backend", b.Address, "address", addr.addr.String(), "source", p.Source.String())
 				}
 			}
 		}

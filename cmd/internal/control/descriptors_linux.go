@@ -20,12 +20,13 @@ type needs struct {
 	mode                 string
 	listeners, acceptors int
 	steered              bool // by programs
+	lookups              int  // of names at a time
 }
 
 const (
 	// ownFDs are a process's own: the standard three, the board, the loops of the Go
 	// runtime and of the watchdog, the admin endpoint's (13 in all), and what is open
-	// for a moment: files of /proc, lookups, the start of a worker.
+	// for a moment: files of /proc, the start of a worker. Lookups come on top.
 	ownFDs = 24
 	// seatFDs are those of an acceptor beside its sockets: the two ends of its mailbox,
 	// and its epoll and eventfd, or the connection to its worker and the pidfd.
@@ -45,6 +46,13 @@ const (
 // still leave.
 func needsOf(c config.Config, listeners, acceptors int) needs {
 	n := needs{mode: c.Acceptors.Mode, listeners: len(c.Listeners) + listeners, acceptors: c.Acceptors.Number() + acceptors}
+	for _, p := range c.Pools {
+		for _, b := range p.Backends {
+			if _, _, is := nameOf(b); is {
+				n.lookups = c.DNS.Concurrency
+			}
+		}
+	}
 	n.steered = n.acceptors > 1 && c.Acceptors.Steering != config.SteeringHash && c.Acceptors.Steering != config.SteeringCPU
 	return n
 }
@@ -55,7 +63,7 @@ func (n needs) control() int {
 	if n.steered {
 		each += programFDs
 	}
-	return ownFDs + n.listeners*each + n.acceptors*seatFDs
+	return ownFDs + n.lookups + n.listeners*each + n.acceptors*seatFDs
 }
 
 // worker is what a worker process needs.

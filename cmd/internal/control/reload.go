@@ -91,8 +91,14 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 	if len(changes) > 0 {
 		tellDoubts(s.Log, c)
 	}
-	r := newResolver(c, s.Log, inForce.addresses)
-	r.refresh(ctx, time.Now())
+	s.resolver.Configure(dnsSettings(c.DNS))
+	s.resolver.follow(inForce.config, c)
+	s.resolver.await(ctx)
+	defer func() { // with what is in force then
+		inForce, _ := s.shown()
+		s.resolver.follow(inForce.config)
+		s.resolver.Configure(dnsSettings(inForce.config.DNS))
+	}()
 	err = s.conducted(ctx, func() error {
 		if len(changes) == 0 { // but perhaps in comments
 			next := *s.state
@@ -100,10 +106,9 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 			s.replace(&next)
 			return nil
 		}
-		if err := s.change(c, sha256, r.known()); err != nil {
+		if err := s.change(c, sha256, s.resolver.known(c)); err != nil {
 			return err
 		}
-		s.resolver = r
 		s.Level.Set(level(c.Log))
 		return nil
 	})

@@ -5,60 +5,126 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/discovery"
+	"sluice/metrics"
 )
 
-// resolveTimeout bounds one round of lookups, so that a silent name server delays a
-// start by no more than this.
-const resolveTimeout = 2 * time.Second
+// resolveWithin is what names get at a start and at a reload, before it goes on without
+// those that have not answered. Their lookups go on, too.
+const resolveWithin = 2 * time.Second
 
-// resolver keeps the addresses of every backend that is given by name. A name that
-// stops resolving keeps the addresses it had.
-type resolver struct {
-	log    *slog.Logger
-	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-	names  []name
-	addrs  addresses
-	failed map[string]bool // and was told of
+// addresses are those of each backend, by its address as configured.
+type addresses map[string][]located
+
+// located is one address of a backend.
+type located struct {
+	addr   netip.AddrPort
+	weight int  // of an SRV record; 0 = the backend's
+	backup bool // an SRV record of a higher priority number
 }
 
-// addresses are those of each backend, HOST:PORT as configured.
-type addresses map[string][]netip.AddrPort
-
-type name struct {
-	backend, host string
-	port          uint16
-	interval      time.Duration
-	due           time.Time
-}
-
-// newResolver knows of each name what was known before; nil = nothing.
-func newResolver(c config.Config, log *slog.Logger, before addresses) *resolver {
-	r := &resolver{log: log, addrs: addresses{}, failed: map[string]bool{}}
-	r.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+// dnsSettings are what [dns] says. config has checked it.
+func dnsSettings(d config.DNS) discovery.Settings {
+	s := discovery.Settings{
+		Search: d.Search, Timeout: d.Timeout, Attempts: d.Attempts, TTLMin: d.TTLMin, TTLMax: d.TTLMax, Hold: d.Hold, Concurrency: d.Concurrency,
 	}
-	for _, p := range c.Pools {
-		for _, b := range p.Backends {
-			if a, err := netip.ParseAddrPort(b.Address); err == nil {
-				r.addrs[b.Address] = []netip.AddrPort{a}
-				continue
-			}
-			if known, is := before[b.Address]; is {
-				r.addrs[b.Address] = known
-			}
-			host, port := splitHostPort(b.Address)
-			r.names = append(r.names, name{backend: b.Address, host: host, port: port, interval: p.ResolveInterval})
+	for _, text := range d.Servers {
+		if a, err := config.ParseServer(text); err == nil {
+			s.Servers = append(s.Servers, a)
 		}
 	}
+	return s
+}
+
+// resolver follows the names of a service's backends.
+type resolver struct {
+	*discovery.Resolver
+	stop func()
+}
+
+// newResolver begins to look nothing up: see follow.
+func newResolver(ctx context.Context, d config.DNS, log *slog.Logger) *resolver {
+	r := &resolver{Resolver: discovery.NewResolver(dnsSettings(d), log)}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.Run(ctx)
+	}()
+	r.stop = func() { cancel(); <-ended }
 	return r
+}
+
+// follow has the names of these configurations looked up, and no others any more.
+func (r *resolver) follow(cs ...config.Config) {
+	var names []discovery.Name
+	for _, c := range cs {
+		for _, p := range c.Pools {
+			for _, b := range p.Backends {
+				if host, _, is := nameOf(b); is {
+					names = append(names, discovery.Name{Host: host, Interval: p.ResolveInterval})
+				}
+			}
+		}
+	}
+	r.Want(names)
+}
+
+// await gives names that were never looked up a while. That names fail is no reason not to
+// go on.
+func (r *resolver) await(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+	defer cancel()
+	r.Wait(ctx)
+}
+
+// known are the addresses of all backends of a configuration.
+func (r *resolver) known(c config.Config) addresses {
+	all := addresses{}
+	for _, p := range c.Pools {
+		for _, b := range p.Backends {
+			host, port, is := nameOf(b)
+			if !is {
+				a, _ := netip.ParseAddrPort(b.Address)
+				all[b.Address] = []located{{addr: a}}
+				continue
+			}
+			if _, there := all[b.Address]; there {
+				continue
+			}
+			all[b.Address] = nil // known to have none, see keepAddresses
+			for _, t := range r.Targets(host) {
+				l := located{netip.AddrPortFrom(t.Addr, t.Port), t.Weight, t.Backup}
+				if t.Port == 0 {
+					l.addr = netip.AddrPortFrom(t.Addr, port)
+				}
+				all[b.Address] = append(all[b.Address], l)
+			}
+		}
+	}
+	return all
+}
+
+// equal says that nothing differs.
+func (a addresses) equal(b addresses) bool { return maps.EqualFunc(a, b, slices.Equal[[]located]) }
+
+// nameOf is what a backend's address has to be looked up by; is = false if it is an IP
+// address. config has checked it.
+func nameOf(b config.Backend) (host string, port uint16, is bool) {
+	if strings.HasPrefix(b.Address, config.ServicePrefix) {
+		return strings.ToLower(b.Address), 0, true
+	}
+	if _, err := netip.ParseAddrPort(b.Address); err == nil {
+		return "", 0, false
+	}
+	host, port = splitHostPort(b.Address)
+	return strings.ToLower(host), port, true
 }
 
 // splitHostPort takes what config has checked.
@@ -69,97 +135,18 @@ func splitHostPort(s string) (string, uint16) {
 	return s[:i], port
 }
 
-// run looks up the names as they fall due, until ctx ends, and sends all addresses
-// when one has changed. It is a goroutine of its own: a name server that does not
-// answer must hold up nothing else.
-func (r *resolver) run(ctx context.Context, changed chan<- addresses) {
-	for {
-		due, ok := r.next()
-		if !ok {
-			return
-		}
-		select {
-		case now := <-time.After(time.Until(due)):
-			if !r.refresh(ctx, now) {
-				continue
-			}
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case changed <- r.known():
-		case <-ctx.Done():
-			return
-		}
+// show is what metrics tell. A service that has no resolver yet knows no name.
+func (r *resolver) show() metrics.DNS {
+	d := metrics.DNS{Lookups: map[string]uint64{}}
+	if r == nil {
+		return d
 	}
-}
-
-// known are the addresses of all backends.
-func (r *resolver) known() addresses { return maps.Clone(r.addrs) }
-
-// resolving is a resolver at work.
-type resolving struct {
-	changed chan addresses
-	stop    func()
-}
-
-func (s *service) resolve(ctx context.Context) resolving {
-	ctx, cancel := context.WithCancel(ctx)
-	r := resolving{make(chan addresses), cancel}
-	go s.resolver.run(ctx, r.changed)
-	return r
-}
-
-// refresh looks up the names that are due and says whether any address changed.
-func (r *resolver) refresh(ctx context.Context, now time.Time) (changed bool) {
-	limited, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	found := make([][]netip.Addr, len(r.names))
-	errs := make([]error, len(r.names))
-	var wg sync.WaitGroup
-	for i := range r.names {
-		n := &r.names[i]
-		if now.Before(n.due) {
-			continue
-		}
-		n.due = now.Add(n.interval)
-		wg.Go(func() { found[i], errs[i] = r.lookup(limited, n.host) })
+	facts, lookups := r.Facts()
+	for result, n := range lookups {
+		d.Lookups[string(result)] = n
 	}
-	wg.Wait()
-	if ctx.Err() != nil { // broken off: that says nothing of the names
-		return false
+	for _, f := range facts {
+		d.Names = append(d.Names, metrics.Name{Name: f.Host, Addresses: f.Addresses, Answered: f.Answered, Stale: f.Stale})
 	}
-	for i, n := range r.names {
-		if errs[i] != nil || len(found[i]) == 0 {
-			if errs[i] != nil && !r.failed[n.backend] {
-				r.failed[n.backend] = true
-				r.log.Warn("backend name does not resolve", "backend", n.backend, "keeping", len(r.addrs[n.backend]), "error", errs[i])
-			}
-			continue
-		}
-		if r.failed[n.backend] {
-			delete(r.failed, n.backend)
-			r.log.Info("backend name resolves again", "backend", n.backend)
-		}
-		var addrs []netip.AddrPort
-		for _, a := range found[i] {
-			addrs = append(addrs, netip.AddrPortFrom(a.Unmap(), n.port))
-		}
-		slices.SortFunc(addrs, netip.AddrPort.Compare)
-		if !slices.Equal(addrs, r.addrs[n.backend]) {
-			r.addrs[n.backend] = addrs
-			changed = true
-		}
-	}
-	return changed
-}
-
-// next is when the first name is due; ok is false without names.
-func (r *resolver) next() (due time.Time, ok bool) {
-	for _, n := range r.names {
-		if !ok || n.due.Before(due) {
-			due, ok = n.due, true
-		}
-	}
-	return due, ok
+	return d
 }

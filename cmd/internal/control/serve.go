@@ -3,7 +3,7 @@
 // ends it.
 //
 //	           ┌─ reload (signal, socket, watched file) ─► Config ─┐
-//	Serve ─────┤─ resolver ─────────────────────────► addresses ───┤
+//	Serve ─────┤─ discovery ────────────────────────► addresses ───┤
 //	           │                                                   ▼
 //	           │       one goroutine (conduct): change: the next state is prepared whole, then committed
 //	           │                    │                              │
@@ -138,13 +138,15 @@ func Serve(o Options) error {
 	}
 	defer endpoints.close()
 	tellDoubts(o.Log, o.Config)
-	s.resolver = newResolver(o.Config, o.Log, nil)
-	s.resolver.refresh(ctx, s.started)
+	s.resolver = newResolver(ctx, o.Config.DNS, o.Log)
+	defer s.resolver.stop()
+	s.resolver.follow(o.Config)
+	s.resolver.await(ctx)
 
 	s.window.Sample(s.board, nil, nil, s.started) // so that it has all accepts, from the first on
 
 	// The service is live after this call: the kernel completes handshakes.
-	if err := s.change(o.Config, o.SHA256, s.resolver.known()); err != nil {
+	if err := s.change(o.Config, o.SHA256, s.resolver.known(o.Config)); err != nil {
 		return err
 	}
 	s.reloads.succeeded(time.Now())
@@ -185,8 +187,6 @@ func (s *service) conduct(ctx context.Context) error {
 	s.sample(time.Now())
 	sample := time.NewTicker(sampleEvery)
 	defer sample.Stop()
-	resolved := s.resolve(ctx)
-	defer func() { resolved.stop() }()
 	watching := s.watchFile(ctx)
 	defer func() { watching.stop() }()
 	stranded, stop := watchNamespace(s.Log)
@@ -226,15 +226,10 @@ func (s *service) conduct(ctx context.Context) error {
 			s.forget()
 		case seat := <-s.endings:
 			s.retire(seat)
-		case addrs := <-resolved.changed:
-			s.addressesChanged(addrs)
+		case <-s.resolver.Changed():
+			s.addressesChanged()
 		case job := <-s.jobs:
-			r := s.resolver
 			job()
-			if s.resolver != r { // a reload brought other names
-				resolved.stop()
-				resolved = s.resolve(ctx)
-			}
 			if watching.on != s.state.config.Reload.Watch {
 				watching.stop()
 				watching = s.watchFile(ctx)
@@ -284,10 +279,14 @@ func (s *service) followQuota(now time.Time) {
 	}
 }
 
-// addressesChanged puts a Plan with other addresses in force.
-func (s *service) addressesChanged(addrs addresses) {
+// addressesChanged puts a Plan with the addresses of now in force.
+func (s *service) addressesChanged() {
 	next := *s.state
-	next.addresses = addrs
+	next.addresses = s.resolver.known(next.config)
+	next.keepAddresses(s.state)
+	if next.addresses.equal(s.state.addresses) {
+		return // a reload was faster
+	}
 	if err := s.publish(&next); err != nil {
 		s.Log.Error("new addresses of backends are not in force", "error", err)
 		return

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -113,6 +114,18 @@ func (s *state) gatherPools(before *state, l *ledger, board *metrics.Board) erro
 	return nil
 }
 
+// keepAddresses takes over from before what only the pools of leaving fronts still need:
+// nobody looks that up any more.
+func (s *state) keepAddresses(before *state) {
+	for _, p := range s.pools {
+		for _, b := range p.config.Backends {
+			if _, there := s.addresses[b.Address]; !there && len(before.addresses[b.Address]) > 0 {
+				s.addresses[b.Address] = before.addresses[b.Address]
+			}
+		}
+	}
+}
+
 // makePlan makes the Plan of s. The cells of what is new in it are opened.
 func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	s.plan = &proxy.Plan{Generation: s.generation, MaxSessions: s.config.Limits.MaxSessions}
@@ -150,19 +163,20 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 	c := p.config
 	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source}
 	for _, b := range c.Backends {
-		for _, addr := range s.addresses[b.Address] {
-			if !c.Reaches(addr) { // a connect from there would fail each time; see tellUnreached
+		for _, at := range s.addresses[b.Address] {
+			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached
 				continue
 			}
-			id, isNew, err := l.targets.mint(target{c.Name, b.Address, addr})
+			weight := cmp.Or(at.weight, b.Weight)
+			id, isNew, err := l.targets.mint(target{c.Name, b.Address, at.addr})
 			if err != nil {
 				return made, err
 			}
 			if isNew {
 				board.OpenTarget(id)
-				board.Weights()[id.Index()].Store(int64(b.Weight)) // nobody looks there yet
+				board.Weights()[id.Index()].Store(int64(weight)) // nobody looks there yet
 			}
-			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: addr, Weight: b.Weight, Backup: b.Backup})
+			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: at.addr, Weight: weight, Backup: b.Backup || at.backup})
 		}
 	}
 	return made, nil

@@ -99,7 +99,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 		}},
 	}
 	w := newWorld(t)
-	if got := w.make(t, c, addresses{"app:80": addrs}, &state{generation: 2}).plan; !reflect.DeepEqual(got, want) {
+	if got := w.make(t, c, addresses{"app:80": {{addr: addrs[0]}, {addr: addrs[1]}}}, &state{generation: 2}).plan; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	for i, want := range []int64{4, 4, 0} {
@@ -133,7 +133,7 @@ func oneBackend(pool, address string, weight int) config.Pool {
 
 func TestThingsKeepTheirNumbers(t *testing.T) {
 	w := newWorld(t)
-	addrs := addresses{"a:1": {netip.MustParseAddrPort("10.0.0.1:1")}, "b:1": {netip.MustParseAddrPort("10.0.0.2:1")}}
+	addrs := addresses{"a:1": {{addr: netip.MustParseAddrPort("10.0.0.1:1")}}, "b:1": {{addr: netip.MustParseAddrPort("10.0.0.2:1")}}}
 	web := config.Listener{Name: "web", Pool: "p"}
 	one := w.make(t, config.Config{Listeners: []config.Listener{web}, Pools: []config.Pool{oneBackend("p", "a:1", 1)}}, addrs, &state{})
 	p := oneBackend("p", "b:1", 1)
@@ -167,7 +167,7 @@ func TestThingsKeepTheirNumbers(t *testing.T) {
 // needs it; one that is changed is changed for that one, too.
 func TestPoolsStayForListenersThatLeave(t *testing.T) {
 	w := newWorld(t)
-	addrs := addresses{"a:1": {netip.MustParseAddrPort("10.0.0.1:1")}}
+	addrs := addresses{"a:1": {{addr: netip.MustParseAddrPort("10.0.0.1:1")}}}
 	one := w.make(t, config.Config{
 		Listeners: []config.Listener{{Name: "web", Pool: "p"}, {Name: "api", Pool: "q"}},
 		Pools:     []config.Pool{oneBackend("p", "a:1", 2), oneBackend("q", "a:1", 1)},
@@ -195,7 +195,7 @@ func TestPoolsStayForListenersThatLeave(t *testing.T) {
 
 func TestPoolIsChangedForListenersThatLeave(t *testing.T) {
 	w := newWorld(t)
-	addrs := addresses{"a:1": {netip.MustParseAddrPort("10.0.0.1:1")}, "b:1": {netip.MustParseAddrPort("10.0.0.2:1")}}
+	addrs := addresses{"a:1": {{addr: netip.MustParseAddrPort("10.0.0.1:1")}}, "b:1": {{addr: netip.MustParseAddrPort("10.0.0.2:1")}}}
 	one := w.make(t, config.Config{
 		Listeners: []config.Listener{{Name: "web", Pool: "p"}}, Pools: []config.Pool{oneBackend("p", "a:1", 2)},
 	}, addrs, &state{})
@@ -213,7 +213,7 @@ func TestTooManyTargets(t *testing.T) {
 	var p config.Pool
 	for i := range 4 {
 		address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80)
-		addrs[address.String()] = []netip.AddrPort{address}
+		addrs[address.String()] = []located{{addr: address}}
 		p.Backends = append(p.Backends, config.Backend{Address: address.String(), Weight: 1})
 	}
 	s := &state{config: config.Config{Pools: []config.Pool{p}}, addresses: addrs}

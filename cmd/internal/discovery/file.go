@@ -1,11 +1,15 @@
-// Package discovery finds out when what a service depends on has changed. So far that
-// is a file.
+// Package discovery finds out when what a service depends on has changed: a File, or what
+// the names of backends stand for (Resolver, in dns.go).
 //
 //	events of the kernel ─► concerns the path? ─┐
 //	                                            ├─► settle: no change for a while ─► other contents? ─► Changed
 //	or, without them, a look each second ───────┘
 //
-// It owns what it opens, and has closed it when Watch returns.
+//	names ─► due by their TTLs ─► asked for, some at a time ─► answers, damped ─► other addresses? ─► Changed
+//
+// It owns what it opens, and has closed it when Watch, or Run, returns. Reading order:
+// file.go with events.go; dns.go, name.go, schedule.go, lookup.go, exchange.go, answer.go,
+// damp.go.
 package discovery
 
 import (
