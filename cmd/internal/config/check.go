@@ -32,6 +32,7 @@ func (b *builder) check() {
 			b.fault(at, `needs keepalive, such as keepalive = "30s": without it the listener's holds`)
 		}
 		b.checkSource(p)
+		b.checkHealth(p)
 	}
 	b.checkOverlaps()
 	b.checkLoops(addressesHere)
