@@ -156,7 +156,7 @@ func (b *Board) Target(seat int, id ID) *TargetCells {
 // held target that looks free.
 func (b *Board) Held() []Gauge { return b.shared(heldAt) }
 
-// Weights holds, by target index, the weight in force; 0 = it gets nobody new.
+// Weights holds, by target index, the weight in force, in the units of pool.WeightScale; 0 = it gets nobody new.
 // Only the control plane writes it.
 func (b *Board) Weights() []Gauge { return b.shared(weightsAt) }
 

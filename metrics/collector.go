@@ -72,6 +72,12 @@ var (
 	backendConnections   = counter("backend_connections_total", "Connections established.", backendLabels...)
 	backendReceived      = counter("backend_received_bytes_total", "Bytes from the backend.", backendLabels...)
 	backendSent          = counter("backend_sent_bytes_total", "Bytes to the backend.", backendLabels...)
+	backendUp            = gauge("backend_up", "1 while its checks say that it is up; not there without checks.", backendLabels...)
+	backendState         = gauge("backend_state_info", "What may be done with it: up, warming, down, panic, draining or disabled; constant 1.", "pool", "backend", "address", "state")
+	backendCheckDuration = gauge("backend_check_duration_seconds", "Time that its last check took.", backendLabels...)
+	backendCheckFailures = counter("backend_check_failures_total", "Checks that failed.", "pool", "backend", "address", "reason")
+	backendCertificate   = gauge("backend_certificate_expiry_timestamp_seconds", "When the certificate that its last TLS check saw expires, since the epoch.", backendLabels...)
+	poolPanic            = gauge("pool_panic", "1 while so few backends are healthy that all are used.", "pool")
 	poolRetries          = counter("pool_retries_total", "Connections tried again on another backend.", "pool")
 	poolNoBackend        = counter("pool_no_backend_total", "Sessions that found no backend to pick.", "pool")
 
@@ -136,6 +142,7 @@ func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
 		out.acceptor(a)
 	}
 	for _, p := range s.Pools {
+		out.flag(poolPanic, p.Panic, p.Name)
 		out.value(poolRetries, float64(p.Retries), p.Name)
 		out.value(poolNoBackend, float64(p.NoBackend), p.Name)
 		for _, b := range p.Backends {
@@ -222,10 +229,29 @@ func (out *sink) backend(pool string, b BackendStats) {
 		if !out.compact {
 			out.histogram(backendConnect, t.Connect, labels...)
 		}
+		out.health(t.Health, labels)
 		out.value(backendActive, float64(t.Active), labels...)
 		out.value(backendConnections, float64(t.Sessions), labels...)
 		out.value(backendReceived, float64(t.Received), labels...)
 		out.value(backendSent, float64(t.Sent), labels...)
+	}
+}
+
+func (out *sink) health(h Health, labels []string) {
+	if h.State != "" {
+		out.value(backendState, 1, append(labels[:len(labels):len(labels)], string(h.State))...)
+	}
+	c := h.Check
+	if c == nil {
+		return
+	}
+	out.flag(backendUp, c.Up, labels...)
+	out.counts(backendCheckFailures, c.Failures, labels...)
+	if !c.Last.IsZero() {
+		out.value(backendCheckDuration, c.Seconds, labels...)
+	}
+	if !c.Certificate.IsZero() {
+		out.value(backendCertificate, float64(c.Certificate.Unix()), labels...)
 	}
 }
 

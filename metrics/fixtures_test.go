@@ -68,7 +68,7 @@ func fixtureTopology() Topology {
 			Queues:   map[int]Queue{0: {Length: 1, Limit: 4096, Drops: 7}},
 		}},
 		Pools: []Pool{{
-			ID: poolID, Name: "web", Pick: "round_robin",
+			ID: poolID, Name: "web", Pick: "round_robin", Panic: true,
 			Backends: []Backend{
 				{Name: "db:80", Weight: 1, Targets: []Target{{db1ID, "10.0.0.1:80"}, {db2ID, "10.0.0.2:80"}}},
 				{Name: "spare:80", Weight: 2, Backup: true},
@@ -78,6 +78,13 @@ func fixtureTopology() Topology {
 		Workers: []Worker{
 			{Number: 0, State: WorkerRunning, PID: 100, Started: started, CPUSeconds: 1.5, ResidentBytes: 8 << 20, PSSBytes: 4 << 20, OpenFDs: 12},
 			{Number: 1, State: WorkerDead, Restarts: 3},
+		},
+		Health: map[ID]Health{
+			db1ID: {State: TargetDown, Since: started, Check: &Check{
+				Since: started, Last: started, Seconds: 0.25, Error: "connection refused",
+				Failures: CheckFailures(&[NumCheckFailures]uint64{CheckRefused: 3}), Certificate: started.Add(24 * time.Hour),
+			}},
+			db2ID: {State: TargetDraining, Since: started, Operator: &Operator{Want: "drain", Who: "uid 0", Since: started, Reason: "new disk"}},
 		},
 		Netns: &Netns{ListenOverflows: 1, ListenDrops: 2, MigrationsDone: 3, MigrationsRefused: 4},
 	}

@@ -27,7 +27,7 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors, failing: b.Failing()}
+	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors, failing: b.Failing(), health: t.Health}
 	for i := range r.stripes {
 		r.stripes[i] = b.view(i)
 	}
@@ -54,6 +54,7 @@ type reader struct {
 	lives     *[MaxAcceptors]uint64
 	acceptors []Acceptor
 	failing   []Failing
+	health    map[ID]Health
 
 	// Sums over the stripes, one thing's at a time.
 	listenerSum ListenerCells
@@ -159,7 +160,7 @@ func (r *reader) pool(p Pool) PoolStats {
 	c := &r.poolSum
 	sumOf(r, c, poolTable, p.ID.Index())
 	st := PoolStats{
-		ID: p.ID, Name: p.Name, Pick: p.Pick,
+		ID: p.ID, Name: p.Name, Pick: p.Pick, Panic: p.Panic,
 		Retries:   c.Retries.Load(),
 		NoBackend: c.NoBackend.Load(),
 		Backends:  make([]BackendStats, len(p.Backends)),
@@ -179,6 +180,7 @@ func (r *reader) target(t Target) TargetStats {
 	sumOf(r, c, targetTable, t.ID.Index())
 	st := TargetStats{
 		Target:        t,
+		Health:        r.health[t.ID],
 		Active:        c.Active.Load(),
 		Attempts:      c.Attempts.Load(),
 		ConnectErrors: r.counts(connectErrorNames[:], c.Errors[:]),

@@ -59,6 +59,7 @@ type PoolStats struct {
 	ID        ID             `json:"id"`
 	Name      string         `json:"name"`
 	Pick      string         `json:"pick"`
+	Panic     bool           `json:"panic"` // too few are healthy: all are used
 	Retries   uint64         `json:"retries"`
 	NoBackend uint64         `json:"no_backend"`
 	Backends  []BackendStats `json:"backends"`
@@ -75,6 +76,7 @@ type BackendStats struct {
 // TargetStats is a target with its figures over all acceptors.
 type TargetStats struct {
 	Target
+	Health
 	Active        int64     `json:"active"`
 	Attempts      uint64    `json:"connect_attempts"`
 	ConnectErrors Counts    `json:"connect_errors"` // by ConnectError

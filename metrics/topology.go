@@ -11,7 +11,8 @@ type Topology struct {
 	Pools     []Pool
 	Acceptors []Acceptor
 	Workers   []Worker
-	Netns     *Netns // nil = could not be read
+	Netns     *Netns        // nil = could not be read
+	Health    map[ID]Health // of targets; one that is not there is up and not checked
 }
 
 // Service is the whole: one configuration, one board.
@@ -96,6 +97,7 @@ type Pool struct {
 	ID       ID
 	Name     string
 	Pick     string
+	Panic    bool // too few are healthy: all are used
 	Backends []Backend
 }
 

@@ -5,6 +5,7 @@
 //	                                 demo   ─► two backends of its own ─► control.Serve
 //	                                 check  ─► config, and what would run
 //	                                 reload ─► the admin socket of a running one
+//	                                 backend ─► the same
 //	                                 diff   ─► two configs, and what a reload would change
 //	                                 config ─► every value and where it comes from; the schema of the file
 package main
@@ -45,6 +46,7 @@ func commands() []command {
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
+		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
 		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},
 		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},

@@ -139,7 +139,7 @@ func (r *roundRobin) settle(tier int) {
 	}
 	sum := int64(0)
 	for i := range turns {
-		if was > 0 && was != total { // at most 2^24 each: the product fits
+		if was > 0 && was != total { // at most 2^30 each: the product fits
 			turns[i].has = turns[i].has * total / was
 		}
 		sum += turns[i].has

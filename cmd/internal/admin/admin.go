@@ -8,6 +8,7 @@
 //	                                   │            GET /livez        200 while it answers at all
 //	                                   │            GET /             this list
 //	                                   └──────────► POST /reload      a verb: Verdict, and a line in the log
+//	                                                POST /backend     the same
 //
 // TCP has no password and only reads; what changes things is on the socket, where the
 // kernel says who asks. It is served by the control plane, so a hung acceptor or a
@@ -42,6 +43,9 @@ type Options struct {
 	// Reload puts the configuration in force, or with dryRun says what that would
 	// change. ctx ends when the caller has gone. nil = there is no such verb.
 	Reload func(ctx context.Context, dryRun bool) Verdict
+
+	// Backend puts in force what an operator says of a backend. nil = there is no such verb.
+	Backend func(BackendOrder) Verdict
 }
 
 // Bounds of one connection.

@@ -46,6 +46,12 @@ func (c *Client) Reload(ctx context.Context, dryRun bool) (Verdict, error) {
 	return c.do(ctx, "reload", url.Values{"dry_run": {strconv.FormatBool(dryRun)}})
 }
 
+// Backend says what an operator wants of a backend. An order that was refused is a
+// Verdict, not an error.
+func (c *Client) Backend(ctx context.Context, o BackendOrder) (Verdict, error) {
+	return c.do(ctx, "backend", o.query())
+}
+
 func (c *Client) do(ctx context.Context, verb string, query url.Values) (v Verdict, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/"+verb+"?"+query.Encode(), nil)
 	if err != nil {

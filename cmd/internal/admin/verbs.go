@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,6 +37,18 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 				return Verdict{}, nil, err
 			}
 			return s.o.Reload(ctx, dryRun), []slog.Attr{slog.Bool("dry_run", dryRun)}, nil
+		}))
+	}
+	if s.o.Backend != nil {
+		mux.HandleFunc("POST /backend", s.verb("backend", func(ctx context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
+			o, err := readOrder(r.URL.Query())
+			if err != nil {
+				return Verdict{}, nil, err
+			}
+			o.Who = fmt.Sprintf("uid %d, pid %d", callerOf(ctx).UID, callerOf(ctx).PID)
+			attrs := []slog.Attr{slog.String("backend", o.Backend), slog.String("pool", o.Pool), slog.String("want", o.Want),
+				slog.Int("weight", o.Weight), slog.Duration("for", o.For), slog.String("reason", o.Reason)}
+			return s.o.Backend(o), attrs, nil
 		}))
 	}
 	return mux

@@ -32,6 +32,7 @@ func (b *builder) check() {
 			b.fault(at, `needs keepalive, such as keepalive = "30s": without it the listener's holds`)
 		}
 		b.checkSource(p)
+		b.checkHealth(p)
 	}
 	if d := b.config.DNS; d.TTLMin > d.TTLMax {
 		at := b.origin["dns.ttl_min"]

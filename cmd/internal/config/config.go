@@ -139,6 +139,9 @@ type Pool struct {
 	KeepaliveCount    int           // the same
 	UserTimeout       OrListener    // the same
 	Source            netip.Addr    // of connections to the backends; the zero Addr leaves it to the kernel
+	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
+	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none
+	Health            Health
 }
 
 // OrListener is a duration, or AsListener: the one of the listener that a session came by.
@@ -282,5 +285,10 @@ func DefaultPool(name string) Pool {
 		Keepalive:      AsListener,
 		KeepaliveCount: 3,
 		UserTimeout:    AsListener,
+		// Off: what checks say holds, and who has none left closes sessions at once.
+		PanicBelow: 0,
+		// Off: most backends bear their share at once.
+		SlowStart: 0,
+		Health:    defaultHealth(),
 	}
 }

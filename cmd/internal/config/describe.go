@@ -24,6 +24,15 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	}
 	for _, p := range c.Pools {
 		row("pool "+p.Name, "%s, connect within %s, %d retries", p.Pick, short(p.ConnectTimeout), p.Retries)
+		if p.Health.Check != CheckOff {
+			row("", "checked by %s", p.Health)
+		}
+		if p.PanicBelow > 0 {
+			row("", "all are used when fewer than %s%% are healthy", strconv.FormatFloat(100*p.PanicBelow, 'f', -1, 64))
+		}
+		if p.SlowStart > 0 {
+			row("", "slow start %s", short(p.SlowStart))
+		}
 		for _, b := range p.Backends {
 			row("", "%s", b)
 		}
@@ -117,6 +126,7 @@ func (c *Config) eachKey(table func(header string), key func(path string, o opti
 	}
 	for i := range c.Pools {
 		section("pool.*", pathOf("pool", c.Pools[i].Name), scope{p: &c.Pools[i]})
+		section("pool.*.health", pathOf("pool", c.Pools[i].Name)+".health", scope{p: &c.Pools[i]})
 	}
 }
 
@@ -171,5 +181,22 @@ func plain(field any) string {
 	}
 }
 
-// quote needs no escapes of its own: no option takes quotes or control characters.
-func quote(text string) string { return `"` + strings.ReplaceAll(text, "$", "$$") + `"` }
+// quote writes text as a basic string of TOML.
+func quote(text string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range text {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteString(`\` + string(r))
+		case r == '$':
+			b.WriteString("$$")
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

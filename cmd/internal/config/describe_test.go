@@ -22,6 +22,11 @@ max_sessions = 100
 wait_for_backend = "30s"
 [pool.web]
 backends = ["10.0.0.1:8080", "10.0.0.2:8080 weight=2", "10.0.0.3:8080 backup"]
+panic_below = 0.5
+slow_start = "30s"
+[pool.web.health]
+check = "http"
+path = "/health"
 `), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -145,8 +146,8 @@ func byName[T any](list []T, name func(*T) string) map[string]*T {
 }
 
 func orEmpty(text string) string {
-	if text == "" {
-		return `""`
+	if text == "" || strings.ContainsFunc(text, unquotable) {
+		return strconv.Quote(text)
 	}
 	return text
 }

@@ -117,6 +117,7 @@ func drawConfig(t *rapid.T) Config {
 		if p.Keepalive == AsListener {
 			p.KeepaliveInterval, p.KeepaliveCount = 0, DefaultPool("").KeepaliveCount
 		}
+		p.Health = fitting(p.Health)
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")
 		p.Backends[0].Backup = false
@@ -128,6 +129,17 @@ func drawConfig(t *rapid.T) Config {
 		t.Fatal(b.faults)
 	}
 	return c
+}
+
+// fitting is h with the default of every key that means nothing to its check.
+func fitting(h Health) Health {
+	p, defaults := Pool{Health: h}, Pool{Health: defaultHealth()}
+	for key, checks := range healthKeys {
+		if o, _ := optionAt("pool.*.health." + key); h.Check != CheckOff && !slices.Contains(checks, h.Check) {
+			reflect.ValueOf(o.field(scope{p: &p})).Elem().Set(reflect.ValueOf(o.field(scope{p: &defaults})).Elem())
+		}
+	}
+	return p.Health
 }
 
 // drawText draws one of the texts that the option's kind takes.

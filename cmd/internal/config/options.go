@@ -40,6 +40,7 @@ const (
 	maxHang        = time.Minute
 	maxLookup      = time.Minute // resolv.conf has at most 30 s
 	maxLookups     = 256
+	maxSlowStart   = time.Hour
 )
 
 // options is the source of truth for keys: reading, suggestions, flags,
@@ -109,6 +110,28 @@ var options = []option{
 	{"pool.*.keepalive_count", live, integer(1, maxProbes), func(s scope) any { return &s.p.KeepaliveCount }},
 	{"pool.*.user_timeout", live, orListener(0, maxUserTimeout), func(s scope) any { return &s.p.UserTimeout }},
 	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
+	{"pool.*.panic_below", live, fraction, func(s scope) any { return &s.p.PanicBelow }},
+	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},
+
+	{"pool.*.health.check", live, oneOf(CheckOff, CheckTCP, CheckHTTP, CheckHTTPS, CheckTLS, CheckPostgres, CheckMySQL, CheckRedis), func(s scope) any { return &s.p.Health.Check }},
+	{"pool.*.health.port", live, integer(0, 65535), func(s scope) any { return &s.p.Health.Port }},
+	{"pool.*.health.interval", live, duration(minInterval, maxInterval), func(s scope) any { return &s.p.Health.Interval }},
+	{"pool.*.health.fast_interval", live, duration(0, maxInterval), func(s scope) any { return &s.p.Health.FastInterval }},
+	{"pool.*.health.jitter", live, fraction, func(s scope) any { return &s.p.Health.Jitter }},
+	{"pool.*.health.timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.Health.Timeout }},
+	{"pool.*.health.rise", live, integer(1, maxInARow), func(s scope) any { return &s.p.Health.Rise }},
+	{"pool.*.health.fall", live, integer(1, maxInARow), func(s scope) any { return &s.p.Health.Fall }},
+	{"pool.*.health.start", live, oneOf(StartUp, StartDown), func(s scope) any { return &s.p.Health.Start }},
+	{"pool.*.health.send", live, checkPayload, func(s scope) any { return &s.p.Health.Send }},
+	{"pool.*.health.expect", live, checkPattern, func(s scope) any { return &s.p.Health.Expect }},
+	{"pool.*.health.method", live, checkMethod, func(s scope) any { return &s.p.Health.Method }},
+	{"pool.*.health.path", live, checkPath, func(s scope) any { return &s.p.Health.Path }},
+	{"pool.*.health.host", live, checkHost, func(s scope) any { return &s.p.Health.Host }},
+	{"pool.*.health.status", live, checkStatuses, func(s scope) any { return &s.p.Health.Status }},
+	{"pool.*.health.body", live, checkExpression, func(s scope) any { return &s.p.Health.Body }},
+	{"pool.*.health.server_name", live, checkServerName, func(s scope) any { return &s.p.Health.ServerName }},
+	{"pool.*.health.alpn", live, checkALPN, func(s scope) any { return &s.p.Health.ALPN }},
+	{"pool.*.health.verify", live, boolean, func(s scope) any { return &s.p.Health.Verify }},
 }
 
 // key is the last word of the path.

@@ -211,11 +211,7 @@ func (s *service) loosen(next, before *state) {
 
 // commit puts what was prepared in force.
 func (s *service) commit(next *state) {
-	for i := range next.plan.Pools {
-		for _, t := range next.plan.Pools[i].Targets {
-			s.board.Weights()[t.ID.Index()].Store(int64(t.Weight))
-		}
-	}
+	s.health.Commit(next.watched())
 	s.watchdog.give(next.generation)
 	s.host.Commit()
 	next.dropMissing(s.ledger)

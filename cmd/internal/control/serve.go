@@ -11,6 +11,7 @@
 //	           │                    │  steering                    ▼
 //	           │                    └──────────────────► Plan + descriptors ─► host: acceptors (threads, or workers)
 //	           │
+//	           ├─ health: checks, operators ─► weights on the Board
 //	           ├─ watchdog: who was given something and does not turn? ─► host.Rescue
 //	           ├─ departures: what left the configuration, acceptors that leave, and at the end all
 //	           └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host
@@ -34,7 +35,9 @@ import (
 
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/health"
 	"sluice/cmd/internal/host"
+	"sluice/cmd/internal/logring"
 	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/metrics/journal"
@@ -76,6 +79,7 @@ type service struct {
 	journal  *journal.Journal
 	window   metrics.Window
 	host     host.Host
+	health   *health.Keeper
 	watchdog *watchdog
 	admin    *admin.Server
 	support  func() steering.Support
@@ -128,6 +132,8 @@ func Serve(o Options) error {
 		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Journal: s.journal, Notices: notices, Gone: func(seat int) { s.endings <- seat },
 	})
 	defer s.closeAll()
+	s.health = health.New(health.Options{Log: slog.New(logring.Limit(o.Log.Handler(), "pool", "backend", "address")), Weights: s.board.Weights()})
+	defer s.health.Close()
 	if s.watchdog, err = newWatchdog(o.Log, s.board, s.host.Rescue); err != nil {
 		return err
 	}
@@ -151,6 +157,7 @@ func Serve(o Options) error {
 	}
 	s.reloads.succeeded(time.Now())
 	go s.watchdog.run()
+	s.health.Start()
 	s.awaitLoops()
 	s.ready.Store(true)
 	endpoints.serve(s)

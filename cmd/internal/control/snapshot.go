@@ -38,8 +38,12 @@ func (s *service) snapshot() metrics.Snapshot {
 	for _, f := range gone {
 		s.show(&t, f, true)
 	}
+	states, panics := s.health.Snapshot()
+	t.Health = states
 	for _, p := range st.pools {
-		t.Pools = append(t.Pools, st.showPool(p))
+		shown := st.showPool(p)
+		shown.Panic = panics[shown.Name]
+		t.Pools = append(t.Pools, shown)
 	}
 	if n, err := metrics.ReadNetns(); err == nil {
 		t.Netns = n

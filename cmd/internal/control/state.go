@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/health"
 	"sluice/cmd/internal/host"
 	"sluice/metrics"
 	"sluice/proxy"
@@ -174,12 +175,21 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 			}
 			if isNew {
 				board.OpenTarget(id)
-				board.Weights()[id.Index()].Store(int64(weight)) // nobody looks there yet
+				board.Weights()[id.Index()].Store(int64(weight) * pool.WeightScale) // nobody looks there yet
 			}
 			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: at.addr, Weight: weight, Backup: b.Backup || at.backup})
 		}
 	}
 	return made, nil
+}
+
+// watched is what package health is told of the pools of the Plan.
+func (s *state) watched() []health.Pool {
+	all := make([]health.Pool, len(s.pools))
+	for i, p := range s.pools {
+		all[i] = health.Pool{Config: p.config, Targets: s.plan.Pools[i].Targets}
+	}
+	return all
 }
 
 // dropMissing lets go of the numbers of what s no longer has.

@@ -102,7 +102,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 	if got := w.make(t, c, addresses{"app:80": {{addr: addrs[0]}, {addr: addrs[1]}}}, &state{generation: 2}).plan; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	for i, want := range []int64{4, 4, 0} {
+	for i, want := range []int64{4 * pool.WeightScale, 4 * pool.WeightScale, 0} {
 		if got := w.board.Weights()[i].Load(); got != want {
 			t.Errorf("target %d has weight %d in force, want %d", i, got, want)
 		}
@@ -158,8 +158,8 @@ func TestThingsKeepTheirNumbers(t *testing.T) {
 		}
 	}
 	// The weight in force changes with the commit, not with a Plan that may be refused.
-	if got := w.board.Weights()[one.plan.Pools[0].Targets[0].ID.Index()].Load(); got != 1 {
-		t.Errorf("the weight in force is %d before the commit, want 1", got)
+	if got := w.board.Weights()[one.plan.Pools[0].Targets[0].ID.Index()].Load(); got != pool.WeightScale {
+		t.Errorf("the weight in force is %d before the commit, want %d", got, pool.WeightScale)
 	}
 }
 

@@ -1,0 +1,260 @@
+package health
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice/cmd/internal/config"
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// maxAnswer bounds what is read of an answer to look for what is expected.
+const maxAnswer = 64 << 10
+
+// check is how the targets of a pool are asked. It is never changed.
+type check struct {
+	health config.Health
+	source netip.Addr
+	send   []byte
+	expect func(answer []byte) bool // nil = anything
+	status func(int) bool
+	body   *regexp.Regexp // nil = any
+}
+
+// outcome is what one check has found.
+type outcome struct {
+	err         error // nil = well
+	failure     metrics.CheckFailure
+	certificate time.Time // when it expires; zero = none was seen
+}
+
+// newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
+func newCheck(p config.Pool) *check {
+	c := &check{health: p.Health, source: p.Source}
+	send, expect := p.Health.Send, p.Health.Expect
+	if preset, is := config.Presets[p.Health.Check]; is {
+		send, expect = preset.Send, preset.Expect
+	}
+	switch p.Health.Check {
+	case config.CheckOff, "":
+		return nil
+	case config.CheckHTTP, config.CheckHTTPS:
+		c.status, _ = config.Statuses(p.Health.Status)
+		if p.Health.Body != "" {
+			c.body = regexp.MustCompile(p.Health.Body)
+		}
+	}
+	c.send, _ = config.Payload(send)
+	if expect != "" {
+		c.expect, _ = config.Pattern(expect)
+	}
+	return c
+}
+
+// same says whether both ask the same.
+func (c *check) same(d *check) bool {
+	return c == nil && d == nil || c != nil && d != nil && c.health == d.health && c.source == d.source
+}
+
+// fault is an error that is classified already.
+type fault struct {
+	failure metrics.CheckFailure
+	error
+}
+
+// probe asks one target, for no longer than the timeout.
+func (c *check) probe(ctx context.Context, t pool.Target) outcome {
+	ctx, cancel := context.WithTimeout(ctx, c.health.Timeout)
+	defer cancel()
+	certificate, err := c.ask(ctx, t)
+	return outcome{err, classify(err), certificate}
+}
+
+func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, err error) {
+	conn, err := c.dial(ctx, t.Addr)
+	if err != nil {
+		return certificate, err
+	}
+	defer func() { conn.Close() }()
+	if deadline, has := ctx.Deadline(); has {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return certificate, err
+		}
+	}
+	// A connection is not closed by ctx but at its end: then nobody is told anything.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	switch c.health.Check {
+	case config.CheckTLS, config.CheckHTTPS:
+		secured := tls.Client(conn, c.tls(t.Backend))
+		if certificate, err = c.shakeHands(ctx, secured); err != nil || c.health.Check == config.CheckTLS {
+			return certificate, err
+		}
+		return certificate, c.request(secured, t.Backend)
+	case config.CheckHTTP:
+		return certificate, c.request(conn, t.Backend)
+	}
+	return certificate, c.talk(conn)
+}
+
+func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	if c.health.Port > 0 {
+		addr = netip.AddrPortFrom(addr.Addr(), uint16(c.health.Port))
+	}
+	d := net.Dialer{KeepAlive: -1}
+	if c.source.IsValid() {
+		d.LocalAddr = &net.TCPAddr{IP: c.source.AsSlice(), Zone: c.source.Zone()}
+	}
+	return d.DialContext(ctx, "tcp", addr.String())
+}
+
+// talk sends a line and reads until the answer is as expected, or cannot become so.
+func (c *check) talk(conn net.Conn) error {
+	if len(c.send) > 0 {
+		if _, err := conn.Write(c.send); err != nil {
+			return err
+		}
+	}
+	if c.expect == nil {
+		if len(c.send) == 0 {
+			_ = conn.(*net.TCPConn).SetLinger(0) // a reset: no TIME_WAIT is left behind
+		}
+		return nil
+	}
+	answer, buffer := bytes.Buffer{}, make([]byte, 2048)
+	for answer.Len() < maxAnswer {
+		n, err := conn.Read(buffer)
+		answer.Write(buffer[:n])
+		if c.expect(answer.Bytes()) {
+			return nil
+		}
+		switch {
+		case err == io.EOF && answer.Len() > 0:
+			return fault{metrics.CheckAnswer, fmt.Errorf("the answer is %s", excerpt(answer.Bytes()))}
+		case errors.Is(err, os.ErrDeadlineExceeded) && answer.Len() > 0:
+			return fault{metrics.CheckAnswer, fmt.Errorf("within %s the answer is %s", c.health.Timeout, excerpt(answer.Bytes()))}
+		case err != nil:
+			return err
+		}
+	}
+	return fault{metrics.CheckAnswer, fmt.Errorf("the answer begins with %s", excerpt(answer.Bytes()))}
+}
+
+// excerpt quotes the beginning of an answer.
+func excerpt(b []byte) string {
+	if len(b) > 64 {
+		return fmt.Sprintf("%q...", b[:64])
+	}
+	return fmt.Sprintf("%q", b)
+}
+
+// request asks by HTTP/1.1.
+func (c *check) request(conn net.Conn, backend string) error {
+	u, err := url.ParseRequestURI(c.health.Path)
+	if err != nil {
+		return err
+	}
+	host := c.health.Host
+	if host == "" {
+		host = backend
+	}
+	r := &http.Request{Method: c.health.Method, URL: u, Host: host, Header: http.Header{"User-Agent": {"sluice"}}, Close: true}
+	if err := r.Write(conn); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), r)
+	if err != nil {
+		if isNet(err) {
+			return err
+		}
+		return fault{metrics.CheckAnswer, err}
+	}
+	defer answer.Body.Close()
+	if !c.status(answer.StatusCode) {
+		return fault{metrics.CheckStatus, fmt.Errorf("status %d", answer.StatusCode)}
+	}
+	if c.body == nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	switch {
+	case c.body.Match(body):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fault{metrics.CheckAnswer, fmt.Errorf("the body is %s", excerpt(body))}
+}
+
+func (c *check) tls(backend string) *tls.Config {
+	name := c.health.ServerName
+	if name == "" {
+		name, _, _ = net.SplitHostPort(backend)
+	}
+	t := &tls.Config{ServerName: strings.TrimSuffix(name, "."), InsecureSkipVerify: !c.health.Verify}
+	if c.health.ALPN != "" {
+		t.NextProtos = strings.Split(c.health.ALPN, ",")
+	}
+	return t
+}
+
+func (c *check) shakeHands(ctx context.Context, conn *tls.Conn) (certificate time.Time, err error) {
+	err = conn.HandshakeContext(ctx)
+	certificates := conn.ConnectionState().PeerCertificates
+	if refused := (*tls.CertificateVerificationError)(nil); errors.As(err, &refused) {
+		certificates = refused.UnverifiedCertificates
+	}
+	if len(certificates) > 0 {
+		certificate = certificates[0].NotAfter
+	}
+	switch taken := conn.ConnectionState().NegotiatedProtocol; {
+	case err != nil && isNet(err):
+		return certificate, err
+	case err != nil:
+		return certificate, fault{metrics.CheckTLS, err}
+	case c.health.ALPN != "" && !slices.Contains(strings.Split(c.health.ALPN, ","), taken):
+		return certificate, fault{metrics.CheckTLS, fmt.Errorf("none of the protocols %s is taken", c.health.ALPN)}
+	}
+	return certificate, nil
+}
+
+// isNet says whether an error is one of the connection, not of what came over it.
+func isNet(err error) bool {
+	var errno syscall.Errno
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &errno)
+}
+
+func classify(err error) metrics.CheckFailure {
+	var f fault
+	var timeout net.Error
+	switch {
+	case errors.As(err, &f):
+		return f.failure
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return metrics.CheckTimeout
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return metrics.CheckRefused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return metrics.CheckUnreachable
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return metrics.CheckReset
+	}
+	return metrics.CheckOther
+}

@@ -1,0 +1,224 @@
+// Package health says which targets may be picked, and with what weight.
+//
+//	Commit(pools, targets) ─────────────► targets ◄── results ── checks, each a goroutine for as
+//	Order(drain, disable, weight N) ────►    │                   long as it takes, started by the
+//	                                         │                   schedule when they fall due
+//	                     what checks say × what operators want × panic
+//	                                         ▼
+//	                     weights of the board, where pickers look on each pick
+//
+// A Keeper belongs to the control plane and is all that writes weights. A target that goes
+// down or comes back costs one store there, and no Plan.
+//
+// Reading order: health.go, state.go, schedule.go, check.go, operator.go.
+package health
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/cmd/internal/config"
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// Options is what New is given.
+type Options struct {
+	Log     *slog.Logger    // must not block
+	Weights []metrics.Gauge // of the board, by target index
+}
+
+// Pool is a pool of a Plan, with its configuration.
+type Pool struct {
+	Config  config.Pool
+	Targets []pool.Target
+}
+
+// Keeper looks after the targets of all pools. Its methods may be called by any goroutine,
+// and none waits for a check.
+type Keeper struct {
+	o     Options
+	probe func(ctx context.Context, c *check, t pool.Target) outcome // a test may put its own there
+	wake  chan struct{}                                              // the schedule looks again
+	ctx   context.Context
+	stop  context.CancelFunc
+	ended sync.WaitGroup // the schedule and all checks
+
+	mu      sync.Mutex // guards what follows, and the weights
+	pools   map[string]*watched
+	targets map[metrics.ID]*target
+	orders  map[backendKey]metrics.Operator
+	due     schedule
+	busy    int              // checks under way
+	warming map[*target]bool // their weights grow
+	warmAt  time.Time        // when they grow next; zero = none does
+}
+
+// watched is a pool.
+type watched struct {
+	config  config.Pool
+	check   *check // nil = none
+	targets []*target
+	primary int  // targets that are no backups and that no operator took out
+	healthy int  // targets that no operator took out and that are up
+	panic   bool // too few are healthy
+}
+
+// target is one address of a backend.
+type target struct {
+	pool.Target
+	in      *watched
+	verdict verdict
+	found   metrics.Check // by the last check
+
+	due      time.Time // of the next check
+	place    int       // in the schedule; -1 = not there
+	checking bool      // a check of it is under way
+
+	state   metrics.TargetState
+	since   time.Time // of the state
+	warm    time.Time // since when it warms up; zero = it does not
+	primary bool      // as counted in its pool
+	healthy bool      // the same
+	weight  int64     // in force
+}
+
+// New makes a Keeper that has no targets. Start begins its checks, Close ends them.
+func New(o Options) *Keeper {
+	k := &Keeper{
+		o: o, wake: make(chan struct{}, 1),
+		probe: func(ctx context.Context, c *check, t pool.Target) outcome { return c.probe(ctx, t) },
+
+		pools: map[string]*watched{}, targets: map[metrics.ID]*target{}, orders: map[backendKey]metrics.Operator{}, warming: map[*target]bool{},
+	}
+	k.ctx, k.stop = context.WithCancel(context.Background())
+	return k
+}
+
+// Start begins to check.
+func (k *Keeper) Start() { k.ended.Go(k.run) }
+
+// Close ends all checks and waits for them. After it no weight is written.
+func (k *Keeper) Close() {
+	k.stop()
+	k.ended.Wait()
+}
+
+// Commit is told the pools of the Plan that is about to be in force, and puts the weights
+// of their targets on the board. A target that stays keeps its state, what operators said of a
+// backend holds for as long as it is configured.
+func (k *Keeper) Commit(pools []Pool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	before, known := k.pools, k.targets
+	k.pools, k.targets = make(map[string]*watched, len(pools)), make(map[metrics.ID]*target, len(known))
+	for _, p := range pools {
+		k.commit(p, before[p.Config.Name], known, now)
+	}
+	for id, t := range known {
+		if k.targets[id] == nil {
+			k.due.remove(t)
+			delete(k.warming, t)
+			t.in = nil // a check under way finds nothing to tell
+		}
+	}
+	k.dropOrders()
+	k.look()
+}
+
+// commit takes over one pool, which was nil before if it is new.
+func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now time.Time) {
+	w := &watched{config: p.Config, check: newCheck(p.Config)}
+	again := true // all are checked soon, not when it is their turn
+	if was != nil {
+		w.panic = was.panic
+		if was.check.same(w.check) {
+			w.check, again = was.check, false
+		}
+	}
+	var soon []*target
+	for _, pt := range p.Targets {
+		t, stays := known[pt.ID]
+		if !stays {
+			t = &target{place: -1, since: now, verdict: verdict{up: w.check == nil || p.Config.Health.Start == config.StartUp, since: now}}
+			if was != nil && len(was.targets) > 0 {
+				t.warm = now // it joins others
+			}
+		}
+		if w.check == nil {
+			t.verdict, t.found = verdict{up: true, since: t.verdict.since}, metrics.Check{}
+		}
+		t.Target, t.in = pt, w
+		t.primary, t.healthy = false, false // they are counted anew
+		w.targets, k.targets[pt.ID] = append(w.targets, t), t
+		if w.check != nil && (again || !stays) {
+			soon = append(soon, t)
+		}
+		if w.check == nil {
+			k.due.remove(t)
+		}
+	}
+	k.pools[p.Config.Name] = w
+	for _, t := range w.targets {
+		k.count(t)
+	}
+	k.setPanic(w)
+	for _, t := range w.targets {
+		k.settle(t, now)
+	}
+	k.spread(soon, now)
+}
+
+// Snapshot is what is shown of all targets, and which pools are in panic.
+func (k *Keeper) Snapshot() (targets map[metrics.ID]metrics.Health, panics map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	targets, panics = make(map[metrics.ID]metrics.Health, len(k.targets)), map[string]bool{}
+	for name, w := range k.pools {
+		panics[name] = w.panic
+		for _, t := range w.targets {
+			targets[t.ID] = k.show(t)
+		}
+	}
+	return targets, panics
+}
+
+func (k *Keeper) show(t *target) metrics.Health {
+	h := metrics.Health{State: t.state, Since: t.since, Weight: float64(t.weight) / pool.WeightScale}
+	if o, is := k.orders[t.key()]; is {
+		h.Operator = &o
+	}
+	if t.in.check != nil {
+		c := t.found
+		c.Up, c.Since, c.Failures = t.verdict.up, t.verdict.since, metrics.CheckFailures(&t.verdict.failures)
+		h.Check = &c
+	}
+	return h
+}
+
+// backendKey names a backend over all Plans.
+type backendKey struct{ pool, backend string }
+
+func (t *target) key() backendKey { return backendKey{t.in.config.Name, t.Backend} }
+
+// look has the schedule look again.
+func (k *Keeper) look() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it does so already
+	}
+}
+
+// dropOrders forgets what was said of backends that are configured no more.
+func (k *Keeper) dropOrders() {
+	for key := range k.orders {
+		w := k.pools[key.pool]
+		if w == nil || !slices.ContainsFunc(w.config.Backends, func(b config.Backend) bool { return b.Address == key.backend }) {
+			delete(k.orders, key)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package health
+
+import (
+	"time"
+
+	"sluice/metrics"
+	"sluice/proxy/pool"
+)
+
+// verdict is what the checks of a target say, all together.
+type verdict struct {
+	up       bool
+	proven   bool // a check has succeeded, or it was taken out
+	streak   int  // checks in a row that said otherwise
+	since    time.Time
+	failures [metrics.NumCheckFailures]uint64
+}
+
+// add takes the result of one more check. Until a target is proven the first success is
+// enough: it was down by configuration only.
+func (v *verdict) add(ok bool, rise, fall int, now time.Time) (changed bool) {
+	if ok == v.up {
+		v.streak = 0
+		v.proven = v.proven || ok
+		return false
+	}
+	v.streak++
+	need := fall
+	if ok {
+		need = rise
+		if !v.proven {
+			need = 1
+		}
+	}
+	if v.streak < need {
+		return false
+	}
+	v.up, v.proven, v.streak, v.since = ok, true, 0, now
+	return true
+}
+
+// inDoubt says that the last check said otherwise than those before.
+func (v *verdict) inDoubt() bool { return v.streak > 0 }
+
+// stateOf is the truth table:
+//
+//	operator wants    checks say   pool in panic   state      weight
+//	disable           -            -               disabled   0
+//	drain, weight 0   -            -               draining   0
+//	-                 down         no              down       0
+//	-                 down         yes             panic      whole
+//	-                 up           no              warming    grows, for slow_start
+//	-                 up           no              up         whole
+//	-                 up           yes             up         whole
+//
+// Whole is what an operator wants (weight N), or else what is configured.
+func stateOf(order metrics.Operator, up, panic, warming bool) metrics.TargetState {
+	switch {
+	case order.Want == Disable:
+		return metrics.TargetDisabled
+	case order.Want == Drain, order.Want == Weight && *order.Weight == 0:
+		return metrics.TargetDraining
+	case !up && panic:
+		return metrics.TargetPanic
+	case !up:
+		return metrics.TargetDown
+	case warming && !panic:
+		return metrics.TargetWarming
+	}
+	return metrics.TargetUp
+}
+
+// takesNew says whether a state lets new sessions come.
+func takesNew(s metrics.TargetState) bool {
+	return s == metrics.TargetUp || s == metrics.TargetWarming || s == metrics.TargetPanic
+}
+
+// settle brings a target's state and weight in line with everything that decides on them.
+// Its pool has counted it.
+func (k *Keeper) settle(t *target, now time.Time) {
+	order, w := k.orders[t.key()], t.in
+	whole := int64(t.Weight) * pool.WeightScale
+	if order.Want == Weight {
+		whole = int64(*order.Weight) * pool.WeightScale
+	}
+	state := stateOf(order, t.verdict.up, w.panic, false)
+	if took := takesNew(t.state); state == metrics.TargetUp && t.state != "" && (!took || t.state == metrics.TargetPanic) {
+		t.warm = now // it comes back
+	}
+	warmth := 1.0
+	if slow := w.config.SlowStart; state != metrics.TargetUp || t.warm.IsZero() || now.Sub(t.warm) >= slow {
+		t.warm = time.Time{}
+	} else {
+		warmth = float64(now.Sub(t.warm)) / float64(slow)
+		state = stateOf(order, t.verdict.up, w.panic, true)
+	}
+	if state != t.state {
+		t.state, t.since = state, now
+	}
+	if state == metrics.TargetWarming {
+		k.warming[t] = true
+		if at := now.Add(warmStep(w.config.SlowStart)); k.warmAt.IsZero() || at.Before(k.warmAt) {
+			k.warmAt = at
+		}
+	} else {
+		delete(k.warming, t)
+	}
+	switch {
+	case !takesNew(state):
+		t.weight = 0
+	case state == metrics.TargetWarming:
+		t.weight = max(1, int64(float64(whole)*warmth))
+	default:
+		t.weight = whole
+	}
+	k.o.Weights[t.ID.Index()].Store(t.weight)
+}
+
+// count adds a target to its pool's figures, or takes it out of them, as it is now.
+func (k *Keeper) count(t *target) {
+	out := stateOf(k.orders[t.key()], true, false, false) != metrics.TargetUp
+	primary, healthy := !out && !t.Backup, !out && t.verdict.up
+	t.in.primary += one(primary) - one(t.primary)
+	t.in.healthy += one(healthy) - one(t.healthy)
+	t.primary, t.healthy = primary, healthy
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// tooFew says whether a pool is to be in panic. Backups stand in for others.
+func (w *watched) tooFew() bool {
+	return w.primary > 0 && float64(w.healthy) < w.config.PanicBelow*float64(w.primary)
+}
+
+// changed counts a target anew and settles it, and all of its pool if that begins or ends
+// its panic.
+func (k *Keeper) changed(t *target, now time.Time) {
+	w := t.in
+	k.count(t)
+	k.settle(t, now)
+	if k.setPanic(w) {
+		for _, other := range w.targets {
+			k.settle(other, now)
+		}
+	}
+}
+
+// setPanic begins or ends a pool's panic, and tells of it.
+func (k *Keeper) setPanic(w *watched) (changed bool) {
+	few := w.tooFew()
+	if few == w.panic {
+		return false
+	}
+	w.panic = few
+	if few {
+		k.o.Log.Warn("too few backends are healthy: all are used", "pool", w.config.Name, "healthy", w.healthy, "of", w.primary)
+	} else {
+		k.o.Log.Info("enough backends are healthy again", "pool", w.config.Name, "healthy", w.healthy, "of", w.primary)
+	}
+	return true
+}
+
+// warmStep is how often weights of slow start grow: a 64th of the time, as fine as they
+// are with a weight of 1, and not more often than 20 times a second.
+func warmStep(slow time.Duration) time.Duration { return max(slow/64, 50*time.Millisecond) }
+
+// warm lets weights grow that are to, and returns when they do so next; zero = none grows.
+func (k *Keeper) warm(now time.Time) (next time.Time) {
+	if k.warmAt.After(now) {
+		return k.warmAt
+	}
+	k.warmAt = time.Time{}
+	for t := range k.warming {
+		k.settle(t, now)
+	}
+	return k.warmAt
+}
