@@ -61,6 +61,11 @@ var bars = []bar{
 	{"fair-", "p99", 0.7, better, threads},
 	{"accepts-beside-streams", "p50", 0.7, better, threads},
 	{"accepts-beside-streams", "failed", 0, everyRound, threads},
+	{"many-listeners-200", "start", 1, absolute, both},
+	{"many-listeners", "start", 3, absolute, both},
+	{"many-", "memory", 2, "haproxy", threads},
+	{"many-backends", "each", 1, "haproxy", threads},
+	{"slow-readers", "kernel", 1, "haproxy", both},
 }
 
 // writeBars prints for each bar whether sluice reaches it. Fewer than barRounds rounds prove nothing.

@@ -25,6 +25,8 @@ type benchCase struct {
 	proxied   bool          // measures the proxy alone: there is no direct row
 	extra     []string      // the extra proxies that take part without being named
 	spread    bool          // looks at how many sessions each acceptor holds
+	listeners int           // 0: one
+	backends  int           // of a pool beside the one that is asked through, behind the other listeners
 
 	proxy *proxy // of the run
 }
@@ -128,7 +130,7 @@ func allCases() []benchCase {
 			})
 		}
 	}
-	return append(cases, timedCases()...)
+	return slices.Concat(cases, timedCases(), scaleCases())
 }
 
 func plural(n int, noun string) string {
@@ -149,6 +151,8 @@ func (c benchCase) smoke() benchCase {
 	c.warm /= 20
 	c.count = max(c.count/20, min(c.count, 100))
 	c.lasts /= 20
+	c.listeners = min(c.listeners, 10)
+	c.backends /= 20
 	return c
 }
 
@@ -163,5 +167,5 @@ func (c *benchCase) takesPart(p *proxy, named bool) bool {
 // openFiles is how many descriptors the proxy of the run needs: those of the sessions, and some of its own. The load generator and the
 // backend need one for each session, so never more.
 func (c *benchCase) openFiles() int {
-	return max(2, c.proxy.files)*(c.job.Held+c.job.Short+c.job.Streams) + 700
+	return max(2, c.proxy.files)*(c.job.Held+c.job.Short+c.job.Streams) + c.listeners*c.acceptors + 700
 }

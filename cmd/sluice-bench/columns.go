@@ -11,6 +11,8 @@ const (
 	restFamily    = "CPU at rest"
 	paceFamily    = "short sessions at a low rate"
 	fairFamily    = "clients beside streams"
+	scaleFamily   = "long configurations"
+	stallFamily   = "kernel memory of a stalled session"
 )
 
 // column is one figure of a family. Figures are stored in base units (seconds, bytes, 1); scale brings them to the unit of head.
@@ -74,6 +76,16 @@ var families = []family{
 		{"p99", "p99 ms", 1e3, 2, less, true},
 		{"max", "max ms", 1e3, 2, less, false},
 		{"streams", "streams GB/s", 1, 2, more, true},
+	}},
+	{scaleFamily, []column{
+		{"start", "start s", 1, 2, less, true},
+		{"memory", "user memory MiB", 1.0 / (1 << 20), 1, less, true},
+		{"scrape", "scrape ms", 1e3, 0, less, false},
+		{"series", "series", 1, 0, less, false},
+		{"each", "scrape µs/series", 1e6, 2, less, true},
+	}},
+	{stallFamily, []column{
+		{"kernel", "kernel MiB", 1.0 / (1 << 20), 1, less, true},
 	}},
 }
 

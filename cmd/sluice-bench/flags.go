@@ -123,6 +123,9 @@ How each figure is measured
            is measured in the same way, while they come at a pace, whatever has become of those before.
   fair     latency of clients beside streams that take all they can get, over 5 s, and what the streams get. The load generator reads
            the streams in a thread of their own, so its share in what clients wait is small: see the row "direct".
+  long     start: from the start of the program to the first answer through its last listener. memory: as above, after two scrapes. scrape:
+           the time of the second; µs/series by the number of its series, as proxies show different ones. nginx has no metrics.
+  stalled  what all TCP sockets of the machine hold (/proc/net/sockstat) more than before, for each of 50 clients that do not read.
   balance  how many sessions each acceptor holds: sluice by its metrics, HAProxy by "show fd", nginx by the sockets of each worker.
            Jain index: 1 when all hold the same. The row "(chance)" is what acceptors chosen at random would give, by simulation.
   ×        the ratio to the best of HAProxy and nginx in the same round; the median of these ratios. Below 1 is less, above 1 more.

@@ -165,7 +165,7 @@ func showConfigs(w io.Writer, p plan) {
 		s := setting{path: p.paths[x.name], acceptors: p.acceptors, front: at(12001), back: at(40001), files: mostFiles, config: "/tmp/sluice-bench/" + x.name + "/config"}
 		c := x.command(s)
 		fmt.Fprintf(w, "## %s: %s\n%s\n", x.name, x.about, strings.Join(slices.Concat(c.env, []string{c.path}, quoted(c.args)), " "))
-		if x.config != nil {
+		if x.config != nil && x.config(s) != "" {
 			fmt.Fprintf(w, "\n%s", x.config(s))
 		}
 		fmt.Fprintln(w)

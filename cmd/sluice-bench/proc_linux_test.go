@@ -182,3 +182,13 @@ func TestInBatches(t *testing.T) {
 		}
 	}
 }
+
+func TestParseSockstat(t *testing.T) {
+	got, err := parseSockstat("sockets: used 120\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 3\nUDP: inuse 1 mem 9\n")
+	if err != nil || got != 3*int64(os.Getpagesize()) {
+		t.Errorf("%d, %v", got, err)
+	}
+	if _, err := parseSockstat("UDP: inuse 1 mem 9\n"); err == nil {
+		t.Error("no TCP, and no error")
+	}
+}

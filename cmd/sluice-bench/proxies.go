@@ -25,6 +25,7 @@ type proxy struct {
 	config  func(s setting) string // contents of setting.config, nil: it needs none
 	version func(path string) string
 	spread  func(r *rig) (perAcceptor []int, err error) // sessions that each acceptor holds, nil: cannot be had
+	scrapes bool                                        // it has metrics for Prometheus
 	workers bool                                        // its acceptors are processes, which can be stopped one by one
 }
 
@@ -32,11 +33,13 @@ type proxy struct {
 type setting struct {
 	path      string // of the program
 	acceptors int
-	front     netip.AddrPort // where it listens
-	back      netip.AddrPort // the backend
-	admin     netip.AddrPort // sluice's metrics; zero unless the case looks at them
-	files     int            // descriptors that a process may have, as far as they are used
-	config    string         // path of its configuration file, in a directory of its own
+	front     netip.AddrPort   // where it listens
+	back      netip.AddrPort   // the backend
+	admin     netip.AddrPort   // metrics; zero unless the case looks at them
+	more      []netip.AddrPort // where it listens, too
+	spare     int              // backends of the pool of those; 0 = they have the one backend
+	files     int              // descriptors that a process may have, as far as they are used
+	config    string           // path of its configuration file, in a directory of its own
 }
 
 // direct is the row without a proxy: what the load generator and the backend can do by themselves.
@@ -46,11 +49,11 @@ var proxies = []proxy{
 	{name: direct, about: "no proxy: the load generator talks to the backend"},
 	{
 		name: "sluice", about: "this repository", flag: "sluice", files: 2,
-		command: sluiceCommand(), version: sluiceVersion, spread: sluiceSpread,
+		command: sluiceCommand(), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true,
 	},
 	{
 		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
-		command: sluiceCommand("--mode", "process"), version: sluiceVersion, spread: sluiceSpread,
+		command: sluiceCommand("--mode", "process"), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true,
 	},
 	haproxy,
 	nginx,
@@ -69,7 +72,7 @@ var proxies = []proxy{
 var haproxy = proxy{
 	name: "haproxy", about: "HAProxy, shards by-thread, splice-auto", flag: "haproxy", files: 2, peer: true,
 	command: func(s setting) program { return program{path: s.path, args: []string{"-db", "-f", s.config}} },
-	config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread,
+	config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread, scrapes: true,
 }
 
 var nginx = proxy{
@@ -112,10 +115,40 @@ func sluiceCommand(more ...string) func(setting) program {
 		if s.admin.IsValid() {
 			admin = s.admin.String()
 		}
-		args := []string{"run", "--listen", s.front.String(), "--backend", s.back.String(),
-			"--acceptors", strconv.Itoa(s.acceptors), "--admin", admin, "--log-level", "error"}
+		args := []string{"run", "--listen", s.front.String(), "--backend", s.back.String()}
+		if s.scaled() {
+			args = []string{"run", "-c", s.config}
+		}
+		args = append(args, "--acceptors", strconv.Itoa(s.acceptors), "--admin", admin, "--log-level", "error")
 		return program{path: s.path, args: append(args, more...), gentle: true}
 	}
+}
+
+// sluiceConfig is for what flags cannot say.
+func sluiceConfig(s setting) string {
+	if !s.scaled() {
+		return ""
+	}
+	return fmt.Sprintf(`[listener.main]
+bind = "%v"
+pool = "main"
+[pool.main]
+backends = ["%v"]
+`, s.front, s.back) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
+		pool := "main"
+		if spare {
+			pool = "spare"
+		}
+		return fmt.Sprintf("[listener.more%d]\nbind = \"%v\"\npool = %q\n", i, at, pool)
+	}) + inside("[pool.spare]\nbackends = [\n", s.spareBackends(func(at netip.AddrPort) string { return fmt.Sprintf("\t\"%v\",\n", at) }), "]\n")
+}
+
+// inside is text in its brackets, and nothing without a text.
+func inside(open, text, end string) string {
+	if text == "" {
+		return ""
+	}
+	return open + text + end
 }
 
 func sluiceVersion(path string) string { return firstMatch(`\S*\d\S*|\(devel\)`, path, "version") }
@@ -141,7 +174,29 @@ defaults
 listen bench
     bind %v shards by-thread
     server backend %v
-`, s.acceptors, (s.files-1400)/2, haproxySocket(s), s.front, s.back)
+`, s.acceptors, (s.files-1400)/2, haproxySocket(s), s.front, s.back) + haproxyMetrics(s) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
+		servers := fmt.Sprintf("    server backend %v\n", s.back)
+		if spare {
+			servers = s.spareBackends(func(at netip.AddrPort) string {
+				a := at.Addr().As4()
+				return fmt.Sprintf("    server b%d-%d-%d %v\n", a[1], a[2], a[3], at)
+			})
+		}
+		return fmt.Sprintf("\nlisten more%d\n    bind %v shards by-thread\n%s", i, at, servers)
+	})
+}
+
+// haproxyMetrics is its exporter for Prometheus.
+func haproxyMetrics(s setting) string {
+	if !s.scaled() {
+		return ""
+	}
+	return fmt.Sprintf(`
+frontend metrics
+    mode http
+    bind %v
+    http-request use-service prometheus-exporter if { path /metrics }
+`, s.admin)
 }
 
 func haproxySocket(s setting) string { return filepath.Join(filepath.Dir(s.config), "stats") }
@@ -169,8 +224,16 @@ stream {
         listen %v reuseport;
         proxy_pass %v;
     }
-}
-`, module, s.acceptors, s.files, s.files-1000, s.front, s.back)
+%s}
+`, module, s.acceptors, s.files, s.files-1000, s.front, s.back, inside("    upstream spare {\n", s.spareBackends(func(at netip.AddrPort) string {
+		return fmt.Sprintf("        server %v;\n", at)
+	}), "    }\n")+s.moreListeners(func(_ int, at netip.AddrPort, spare bool) string {
+		to := s.back.String()
+		if spare {
+			to = "spare"
+		}
+		return fmt.Sprintf("    server {\n        listen %v reuseport;\n        proxy_pass %s;\n    }\n", at, to)
+	}))
 }
 
 // nginxStreamModule returns the path of the stream module, "" where it is compiled in.

@@ -22,6 +22,7 @@ type rig struct {
 	proxy   *child // nil for the direct row
 	load    *child
 	stops   []func()
+	started time.Time // of the proxy
 }
 
 // startLimit bounds how long a proxy may take from its start to its first answer.
@@ -45,7 +46,7 @@ func startRig(ctx context.Context, c *benchCase, path string, files int, dir str
 	r.stops = append(r.stops, backend.stop)
 	r.setting = setting{path: path, acceptors: c.acceptors, files: files, front: back, back: back}
 	if c.proxy.name != direct {
-		if err := r.startProxy(ctx, c.proxy, dir, c.spread); err != nil {
+		if err := r.startProxy(ctx, c, dir); err != nil {
 			return r, err
 		}
 	}
@@ -64,7 +65,8 @@ func startRig(ctx context.Context, c *benchCase, path string, files int, dir str
 }
 
 // startProxy gives the proxy free ports and its configuration, starts it and waits until it serves.
-func (r *rig) startProxy(ctx context.Context, p *proxy, dir string, admin bool) error {
+func (r *rig) startProxy(ctx context.Context, c *benchCase, dir string) error {
+	p := c.proxy
 	dir, err := os.MkdirTemp(dir, p.name+"-")
 	if err != nil {
 		return err
@@ -75,7 +77,15 @@ func (r *rig) startProxy(ctx context.Context, p *proxy, dir string, admin bool) 
 	if s.front, err = freePort(); err != nil {
 		return err
 	}
-	if admin {
+	for range c.listeners - 1 {
+		at, err := freePort()
+		if err != nil {
+			return err
+		}
+		s.more = append(s.more, at)
+	}
+	s.spare = c.backends
+	if c.spread || p.scrapes && s.scaled() {
 		if s.admin, err = freePort(); err != nil {
 			return err
 		}
@@ -85,6 +95,7 @@ func (r *rig) startProxy(ctx context.Context, p *proxy, dir string, admin bool) 
 			return err
 		}
 	}
+	r.started = time.Now()
 	if r.proxy, err = startProgram(p.command(*s)); err != nil {
 		return err
 	}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,26 +13,9 @@ import (
 
 // sluiceSpread reads the gauge of sluice's metrics.
 func sluiceSpread(r *rig) ([]int, error) {
-	req, err := http.NewRequest(http.MethodGet, "http://"+r.setting.admin.String()+"/metrics", nil)
+	text, err := metricsOf(r.setting.admin)
 	if err != nil {
 		return nil, err
-	}
-	c, err := net.Dial("tcp", req.URL.Host) // not by an http.Client, whose goroutines are not in our network
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if err := req.Write(c); err != nil {
-		return nil, fmt.Errorf("ask sluice: %w", err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), req)
-	if err != nil {
-		return nil, fmt.Errorf("ask sluice: %w", err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the metrics: %w", err)
 	}
 	return parseSluiceGauge(string(text), r.setting.acceptors)
 }
