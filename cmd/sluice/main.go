@@ -63,7 +63,7 @@ func main() {
 	// A broken connection is an errno here, never a signal.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	os.Exit(dispatch(env{os.Stdout, os.Stderr, config.NewEnvironment(os.Environ()), signals}, os.Args[1:]))
 }
 
