@@ -51,6 +51,9 @@ var proxies = []proxy{
 	{
 		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
 		command: sluiceCommand("--mode", "process"), version: sluiceVersion, spread: sluiceSpread,
+	}, {
+		name: "sluice-access-log", about: "sluice with a line for each session, to /dev/null", flag: "sluice", files: 2, extra: true,
+		command: sluiceCommand("--access-log", "all", "--access-log-to", "/dev/null"), version: sluiceVersion, spread: sluiceSpread,
 	},
 	haproxy,
 	nginx,
