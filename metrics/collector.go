@@ -92,6 +92,8 @@ var (
 	serviceReady       = gauge("ready", "1 while new connections are welcome.")
 	serviceDraining    = gauge("draining", "1 while the service finishes its sessions to leave.")
 	logDropped         = counter("log_dropped_total", "Lines that the log lost because its reader does not keep up.")
+	accessLines        = counter("access_log_lines_total", "Lines of the access log that were made, lost ones included.")
+	accessDropped      = counter("access_log_dropped_total", "Lines of the access log that were lost: overwritten (an acceptor was too far ahead), unwritten (a full disk or a stuck reader) or damaged.", "reason")
 	adminShed          = counter("admin_shed_connections_total", "Connections to the admin endpoint closed because there were too many.")
 
 	dnsLookups   = counter("dns_lookups_total", "Lookups of backend names by asking name servers, by how they ended.", "result")
@@ -270,6 +272,12 @@ func (out *sink) service(s Service) {
 	out.flag(serviceReady, s.Ready)
 	out.flag(serviceDraining, s.Draining)
 	out.value(logDropped, float64(s.LinesLost))
+	out.value(accessLines, float64(s.AccessLog.Lines))
+	for _, word := range accessLosses {
+		if n := s.AccessLog.Dropped[word]; n > 0 || !out.compact {
+			out.value(accessDropped, float64(n), word)
+		}
+	}
 	out.value(adminShed, float64(s.AdminShed))
 }
 

@@ -25,6 +25,11 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 	}
 	maps.Copy(s.Config.Reload.Results, t.Config.Reload.Results)
 
+	s.AccessLog.Dropped = map[string]uint64{}
+	for _, word := range accessLosses {
+		s.AccessLog.Dropped[word] = t.AccessLog.Dropped[word]
+	}
+
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors, failing: b.Failing(), health: t.Health}

@@ -25,10 +25,11 @@ type Service struct {
 	Ready        bool      `json:"ready"`
 	Draining     bool      `json:"draining"`
 	LinesLost    uint64    `json:"log_lines_lost"` // by a log whose reader does not keep up
-	AdminShed    uint64    `json:"admin_shed"`     // connections to the admin endpoint closed because there were too many
-	MaxSessions  int       `json:"max_sessions"`   // over all listeners; 0 = no limit
-	Metrics      string    `json:"-"`              // Full or Compact; "" = Full
-	NeedsBackend bool      `json:"needs_backend"`  // readiness asks for a backend in each pool, too
+	AccessLog    AccessLog `json:"access_log"`
+	AdminShed    uint64    `json:"admin_shed"`    // connections to the admin endpoint closed because there were too many
+	MaxSessions  int       `json:"max_sessions"`  // over all listeners; 0 = no limit
+	Metrics      string    `json:"-"`             // Full or Compact; "" = Full
+	NeedsBackend bool      `json:"needs_backend"` // readiness asks for a backend in each pool, too
 	DNS          DNS       `json:"dns"`
 	Config       Config    `json:"config"`
 }
@@ -45,6 +46,12 @@ type Name struct {
 	Addresses int       `json:"addresses"`
 	Answered  time.Time `json:"answered"` // when a server last said what is in use; zero = never
 	Stale     bool      `json:"stale"`    // the last lookup failed, and what an earlier one said is in use
+}
+
+// AccessLog is what became of its lines.
+type AccessLog struct {
+	Lines   uint64            `json:"lines"`   // made, those included that were lost behind that
+	Dropped map[string]uint64 `json:"dropped"` // by how it was lost; a Snapshot has all
 }
 
 // Config is the configuration in force.

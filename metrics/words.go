@@ -133,6 +133,15 @@ const (
 
 var reloadResults = [...]string{ReloadSuccess, ReloadRefused, ReloadFailed}
 
+// The ways in which a line of the access log is lost.
+const (
+	AccessOverwritten = "overwritten" // its record, before it was read: an acceptor was too far ahead
+	AccessUnwritten   = "unwritten"   // its place took nothing: a full disk, a stuck reader
+	AccessDamaged     = "damaged"     // its record is none: a worker has written at random
+)
+
+var accessLosses = [...]string{AccessOverwritten, AccessUnwritten, AccessDamaged}
+
 func nameOf(names []string, i int) string {
 	if i < len(names) {
 		return names[i]

@@ -62,8 +62,9 @@ var bars = []bar{
 	{"accepts-beside-streams", "p50", 0.7, better, threads},
 	{"accepts-beside-streams", "failed", 0, everyRound, threads},
 	{"many-listeners-200", "start", 1, absolute, both},
-	{"many-listeners", "start", 3, absolute, both},
-	{"many-", "memory", 2, "haproxy", threads},
+	{"many-listeners-1000", "start", 3, absolute, both},
+	{"many-listeners-1000", "memory", 2, "haproxy", threads},
+	{"many-backends", "memory", 2, "haproxy", threads},
 	{"many-backends", "each", 1, "haproxy", threads},
 	{"slow-readers", "kernel", 1, "haproxy", both},
 }

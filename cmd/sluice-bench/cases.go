@@ -76,6 +76,10 @@ func allCases() []benchCase {
 			job: job{Short: 32, Request: small, Greeting: c.greeting}, warm: 800, count: 8000,
 		})
 	}
+	add(benchCase{
+		name: "access-log", about: "as short-32, with and without an access log", family: sessionFamily, measure: measureWork,
+		job: job{Short: 32, Request: small}, warm: 800, count: 8000, extra: []string{"sluice-access-log"},
+	})
 	for _, streams := range []int{1, 8} {
 		for _, c := range []struct {
 			name, about string

@@ -9,7 +9,7 @@ func scaleCases() []benchCase {
 			name: "many-listeners-200", family: scaleFamily, measure: measureScale, proxied: true, extra: bothModes, listeners: 200, acceptors: 4,
 			about: "200 listeners, 4 acceptors", job: job{Held: 1, InFlight: 1, Request: ping},
 		}, {
-			name: "many-listeners", family: scaleFamily, measure: measureScale, proxied: true, extra: bothModes, listeners: 1000, acceptors: 4,
+			name: "many-listeners-1000", family: scaleFamily, measure: measureScale, proxied: true, extra: bothModes, listeners: 1000, acceptors: 4,
 			about: "1,000 listeners, 4 acceptors", job: job{Held: 1, InFlight: 1, Request: ping},
 		}, {
 			name: "many-backends", family: scaleFamily, measure: measureScale, proxied: true, extra: bothModes, listeners: 2, backends: 10000, acceptors: 4,

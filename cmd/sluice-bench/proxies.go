@@ -54,6 +54,9 @@ var proxies = []proxy{
 	{
 		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
 		command: sluiceCommand("--mode", "process"), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true,
+	}, {
+		name: "sluice-access-log", about: "sluice with a line for each session, to /dev/null", flag: "sluice", files: 2, extra: true,
+		command: sluiceCommand("--access-log", "all", "--access-log-to", "/dev/null"), version: sluiceVersion, spread: sluiceSpread,
 	},
 	haproxy,
 	nginx,
@@ -174,7 +177,7 @@ defaults
 listen bench
     bind %v shards by-thread
     server backend %v
-`, s.acceptors, (s.files-1400)/2, haproxySocket(s), s.front, s.back) + haproxyMetrics(s) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
+`, s.acceptors, (s.files-1400)/2-len(s.more)*s.acceptors, haproxySocket(s), s.front, s.back) + haproxyMetrics(s) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
 		servers := fmt.Sprintf("    server backend %v\n", s.back)
 		if spare {
 			servers = s.spareBackends(func(at netip.AddrPort) string {

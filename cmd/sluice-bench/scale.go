@@ -19,6 +19,9 @@ import (
 
 // measureScale measures the start, the memory and a scrape of a proxy with a long configuration.
 func measureScale(r *rig, c *benchCase) (figures, error) {
+	if c.proxy.config == nil {
+		return nil, errNotMeasurable{"it has one listener and one backend"}
+	}
 	last := r.setting.front
 	if n := len(r.setting.more); n > 0 && c.backends == 0 { // else the last one has backends that nobody is behind
 		last = r.setting.more[n-1]

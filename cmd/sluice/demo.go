@@ -41,7 +41,7 @@ func demo(e env, args []string) int {
 	c := config.Default()
 	c.Acceptors.Count = config.Auto(*acceptors)
 	c.Admin.Listen = *admin
-	c.Log = config.Log{Level: "warn", Format: "text"}
+	c.Log.Level, c.Log.Format = "warn", "text"
 	c.Limits.DrainTimeout = 2 * time.Second
 	l := config.DefaultListener("demo")
 	l.Bind, l.Pool = *listen, "demo"

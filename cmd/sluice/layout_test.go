@@ -18,10 +18,11 @@ import (
 var imports = map[string][]string{
 	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics", "proxy"},
 	"cmd/sluice-bench":       {},
+	"cmd/internal/accesslog": {"cmd/internal/logring", "metrics", "metrics/journal"},
 	"cmd/internal/cgroup":    {},
-	"cmd/internal/config":    {"cmd/internal/cgroup"},
+	"cmd/internal/config":    {"cmd/internal/accesslog", "cmd/internal/cgroup"},
 	"cmd/internal/discovery": {},
-	"cmd/internal/control": {"cmd/internal/admin", "cmd/internal/config", "cmd/internal/discovery", "cmd/internal/health", "cmd/internal/host", "cmd/internal/logring",
+	"cmd/internal/control": {"cmd/internal/accesslog", "cmd/internal/admin", "cmd/internal/config", "cmd/internal/discovery", "cmd/internal/health", "cmd/internal/host", "cmd/internal/logring",
 		"listener", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/pool"},
 	"cmd/internal/host":    {"listener", "listener/steering", "metrics", "metrics/journal", "proxy"},
 	"cmd/internal/admin":   {"metrics"},

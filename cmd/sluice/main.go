@@ -6,6 +6,7 @@
 //	                                 check  ─► config, and what would run
 //	                                 reload ─► the admin socket of a running one
 //	                                 backend ─► the same
+//	                                 log    ─► the same
 //	                                 diff   ─► two configs, and what a reload would change
 //	                                 config ─► every value and where it comes from; the schema of the file
 package main
@@ -47,6 +48,7 @@ func commands() []command {
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
+		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
 		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},
 		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},
@@ -63,7 +65,7 @@ func main() {
 	// A broken connection is an errno here, never a signal.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	os.Exit(dispatch(env{os.Stdout, os.Stderr, config.NewEnvironment(os.Environ()), signals}, os.Args[1:]))
 }
 

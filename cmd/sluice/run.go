@@ -25,7 +25,7 @@ func serve(e env, o control.Options) int {
 	log := newLogger(e.stderr, o.Config.Log)
 	defer log.close()
 	o.Log, o.Level, o.Lost = log.Logger, log.level, log.ring.Dropped
-	o.Signals = e.signals
+	o.Signals, o.Stdout = e.signals, e.stdout
 	switch err := control.Serve(o); {
 	case err == nil:
 		return exitOK

@@ -9,6 +9,7 @@
 //	                                   │            GET /             this list
 //	                                   └──────────► POST /reload      a verb: Verdict, and a line in the log
 //	                                                POST /backend     the same
+//	                                                POST /log/level   the same
 //
 // TCP has no password and only reads; what changes things is on the socket, where the
 // kernel says who asks. It is served by the control plane, so a hung acceptor or a
@@ -46,6 +47,9 @@ type Options struct {
 
 	// Backend puts in force what an operator says of a backend. nil = there is no such verb.
 	Backend func(BackendOrder) Verdict
+
+	// LogLevel sets what the log shows: debug, info, warn or error. nil = the same.
+	LogLevel func(level slog.Level) Verdict
 }
 
 // Bounds of one connection.

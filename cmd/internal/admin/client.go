@@ -52,6 +52,11 @@ func (c *Client) Backend(ctx context.Context, o BackendOrder) (Verdict, error) {
 	return c.do(ctx, "backend", o.query())
 }
 
+// LogLevel asks for another level of the log: debug, info, warn or error.
+func (c *Client) LogLevel(ctx context.Context, level string) (Verdict, error) {
+	return c.do(ctx, "log/level", url.Values{"level": {level}})
+}
+
 func (c *Client) do(ctx context.Context, verb string, query url.Values) (v Verdict, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/"+verb+"?"+query.Encode(), nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -51,7 +52,25 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 			return s.o.Backend(o), attrs, nil
 		}))
 	}
+	if s.o.LogLevel != nil {
+		mux.HandleFunc("POST /log/level", s.verb("log level", func(_ context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
+			word := r.URL.Query().Get("level")
+			level, err := LevelOf(word)
+			if err != nil {
+				return Verdict{}, nil, err
+			}
+			return s.o.LogLevel(level), []slog.Attr{slog.String("to", word)}, nil
+		}))
+	}
 	return mux
+}
+
+// LevelOf is the level that a word names.
+func LevelOf(word string) (level slog.Level, err error) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, word) {
+		return level, fmt.Errorf("%q is no level: there are debug, info, warn and error", word)
+	}
+	return level, level.UnmarshalText([]byte(word))
 }
 
 func truth(text string) (bool, error) {
@@ -80,7 +99,9 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 			level, code = slog.LevelWarn, http.StatusUnprocessableEntity
 			attrs = append(attrs, slog.String("text", v.Text))
 		}
-		s.o.Log.LogAttrs(r.Context(), level, name+" was asked for", attrs...)
+		line := slog.NewRecord(time.Now(), level, name+" was asked for", 0)
+		line.AddAttrs(attrs...)
+		_ = s.o.Log.Handler().Handle(r.Context(), line) // whatever the level in force: who asked must show
 		_ = c.SetWriteDeadline(time.Now().Add(answerWithin))
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)

@@ -22,6 +22,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"sluice/cmd/internal/accesslog"
 )
 
 // Config is everything sluice can be told. It is plain data: whoever holds a
@@ -79,6 +81,14 @@ type Reload struct {
 type Log struct {
 	Level  string // debug, info, warn, error
 	Format string // auto (text on a terminal, else json), text, json
+
+	// The access log: see package accesslog.
+	Access          string  // off, errors, all: which sessions have a line at their end
+	AccessTo        string  // stdout, an absolute path, syslog:...
+	AccessFormat    string  // json, text, or a template
+	AccessSample    float64 // 0..1: the share of sessions that is written
+	AccessStart     bool    // a line also when a backend has taken the session
+	AccessSkipEmpty bool    // none for clients that come and go without a byte
 }
 
 // Limits hold for the whole service.
@@ -220,7 +230,12 @@ func Default() Config {
 			// Clients of a service without backends are better told by it than by nobody.
 			Ready: ReadyListening,
 		},
-		Log:    Log{Level: "info", Format: "auto"},
+		Log: Log{
+			Level: "info", Format: "auto",
+			// Off: a line a session is more than most want to keep. The rest is what it
+			// would be: all sessions, in the form that collectors read without being told.
+			Access: accesslog.Off, AccessTo: accesslog.Stdout, AccessFormat: accesslog.JSON, AccessSample: 1,
+		},
 		Limits: Limits{DrainTimeout: 30 * time.Second}, // what Kubernetes gives a pod to end
 		DNS: DNS{
 			// Platforms give a TTL of 0 to say "ask again": once a second is often enough.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"sluice/cmd/internal/accesslog"
 )
 
 // Describe writes what would run, and what it needs of the machine, for people.
@@ -58,6 +60,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	}
 	if c.Reload.Watch {
 		row("reload", "whenever the file changes")
+	}
+	if l := c.Log; l.Access != accesslog.Off {
+		row("access log", "%s sessions to %s, %s", l.Access, l.AccessTo, l.AccessFormat)
 	}
 	row("needs", "%s", needs)
 	return t.Flush()

@@ -148,7 +148,7 @@ func drawText(t *rapid.T, o option) (text string, draws bool) {
 		return "", false
 	}
 	legal := slices.Clone(o.kind.words)
-	for _, text := range []string{"1", "7", "64", "0", "0.25", "0s", "1500ms", "90s", "10m", "1h", "host-1.example", "", "10.1.2.3", "[::1]:9999"} {
+	for _, text := range []string{"1", "7", "64", "0", "0.25", "0s", "1500ms", "90s", "10m", "1h", "host-1.example", "", "10.1.2.3", "[::1]:9999", "/var/log/a \"b\"", `{{"c\\": "{client}", "$x": "{reason}"}}`} {
 		if _, ok := o.kind.parse(text); ok {
 			legal = append(legal, text)
 		}

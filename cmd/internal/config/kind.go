@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/cmd/internal/accesslog"
 )
 
 // kind is what an option takes. Text is accepted for every kind, since a
@@ -250,6 +252,21 @@ const nameMust = "1 to 63 letters, digits, _ or -"
 // dottedName is nameRule for host names and the like.
 func dottedName(text string) bool {
 	return nameRule.MatchString(strings.ReplaceAll(text, ".", "-"))
+}
+
+var accessPlace = kind{
+	must:  `"stdout", an absolute path, "syslog:udp:HOST:PORT", "syslog:tcp:HOST:PORT" or "syslog:unix:PATH"`,
+	words: []string{accesslog.Stdout},
+	parse: onText(func(text string) (string, error) { return text, accesslog.CheckPlace(text) }),
+}
+
+var accessFormat = kind{
+	must:  `"json", "text" or a template with fields such as "{time} {client} {reason}", of ` + strings.Join(accesslog.FieldNames(), ", "),
+	words: []string{accesslog.JSON, accesslog.Text},
+	parse: onText(func(text string) (string, error) {
+		_, err := accesslog.ParseFormat(text)
+		return text, err
+	}),
 }
 
 var poolName = kind{

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/cmd/internal/accesslog"
 )
 
 // option is one key that may be set.
@@ -64,6 +66,13 @@ var options = []option{
 
 	{"log.level", live, oneOf("debug", "info", "warn", "error"), func(s scope) any { return &s.c.Log.Level }},
 	{"log.format", restart("who reads the log relies on one form of it"), oneOf("auto", "text", "json"), func(s scope) any { return &s.c.Log.Format }},
+
+	{"log.access", live, oneOf(accesslog.Off, accesslog.Errors, accesslog.All), func(s scope) any { return &s.c.Log.Access }},
+	{"log.access_to", live, accessPlace, func(s scope) any { return &s.c.Log.AccessTo }},
+	{"log.access_format", live, accessFormat, func(s scope) any { return &s.c.Log.AccessFormat }},
+	{"log.access_sample", live, fraction, func(s scope) any { return &s.c.Log.AccessSample }},
+	{"log.access_start", live, boolean, func(s scope) any { return &s.c.Log.AccessStart }},
+	{"log.access_skip_empty", live, boolean, func(s scope) any { return &s.c.Log.AccessSkipEmpty }},
 
 	{"limits.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
 	{"limits.drain_delay", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainDelay }},

@@ -46,6 +46,11 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err := next.makePlan(s.ledger, s.board); err != nil {
 		return err
 	}
+	access, err := s.access.Prepare(accessOptions(c.Log))
+	if err != nil {
+		return err
+	}
+	undo.add(access.Discard)
 	if err := s.host.Prepare(next.orders()); err != nil {
 		return err
 	}
@@ -55,6 +60,7 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 		return err
 	}
 	s.loosen(next, before)
+	s.access.Put(access)
 	s.commit(next)
 	s.tellUnreached(next, before)
 	s.steer(next, before, opened, added)
@@ -213,6 +219,8 @@ func (s *service) loosen(next, before *state) {
 func (s *service) commit(next *state) {
 	s.health.Commit(next.watched())
 	s.watchdog.give(next.generation)
+	s.nameRecords(next)
+	s.wantRecords(next)
 	s.host.Commit()
 	next.dropMissing(s.ledger)
 	next.toldIn(next.generation)

@@ -67,6 +67,10 @@ func (s *service) departAll() (clean bool) {
 				}
 			}
 		case sig := <-s.Signals:
+			if isReopen(sig) {
+				go s.reopenAccessLog()
+				continue
+			}
 			s.hurried = s.hurried || !isReload(sig)
 		case job := <-s.jobs:
 			job()

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -33,6 +34,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/cmd/internal/accesslog"
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/health"
@@ -54,7 +56,8 @@ type Options struct {
 	Log     *slog.Logger // must not block
 	Level   *slog.LevelVar
 	Lost    func() uint64           // lines that the log has lost
-	Signals <-chan os.Signal        // HUP reloads; of the others the first drains (after drain_delay), the second ends at once
+	Stdout  io.Writer               // for the access log; nil = nowhere
+	Signals <-chan os.Signal        // HUP reloads, USR1 opens the access log anew; of the others the first drains (after drain_delay), the second ends at once
 	Started func(Addresses, Finder) // called once the service is live; may be nil
 }
 
@@ -77,6 +80,7 @@ type service struct {
 	Options
 	board    *metrics.Board
 	journal  *journal.Journal
+	access   *accesslog.Log
 	window   metrics.Window
 	host     host.Host
 	health   *health.Keeper
@@ -125,11 +129,16 @@ func Serve(o Options) error {
 		return err
 	}
 	defer s.journal.Close()
+	if err := s.openAccessLog(); err != nil {
+		return err
+	}
+	defer s.access.Close() // after the acceptors
 	notices := make(chan proxy.Notice, 64)
 	defer close(notices)
 	go logNotices(o.Log, notices)
 	s.host = host.New(host.Options{
-		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Journal: s.journal, Notices: notices, Gone: func(seat int) { s.endings <- seat },
+		Mode: o.Config.Acceptors.Mode, Log: o.Log, Board: s.board, Journal: s.journal, Notices: notices,
+		Lost: s.access.WorkerDied, Gone: func(seat int) { s.endings <- seat },
 	})
 	defer s.closeAll()
 	s.health = health.New(health.Options{Log: slog.New(logring.Limit(o.Log.Handler(), "pool", "backend", "address")), Weights: s.board.Weights()})
@@ -208,6 +217,10 @@ func (s *service) conduct(ctx context.Context) error {
 		case sig := <-s.Signals:
 			if isReload(sig) {
 				go s.reloadBySignal(ctx)
+				continue
+			}
+			if isReopen(sig) {
+				go s.reopenAccessLog()
 				continue
 			}
 			if delay := s.state.config.Limits.DrainDelay; delay > 0 && delayed == nil {

@@ -61,12 +61,13 @@ type Host interface {
 
 // Options is what a Host is made of.
 type Options struct {
-	Mode    string            // Goroutine or Process
-	Log     *slog.Logger      // must not block
-	Board   *metrics.Board    // outlives the Host
-	Journal *journal.Journal  // the same
-	Notices chan proxy.Notice // outlives the Host; one that nobody takes is lost
-	Gone    func(seat int)    // nothing of the acceptor runs any more, the seat may be given to another; any goroutine. nil = nobody asks
+	Mode    string                                         // Goroutine or Process
+	Log     *slog.Logger                                   // must not block
+	Board   *metrics.Board                                 // outlives the Host
+	Journal *journal.Journal                               // the same
+	Notices chan proxy.Notice                              // outlives the Host; one that nobody takes is lost
+	Lost    func(seat int, sessions map[metrics.ID]uint64) // by listener, that a worker took with it when it died; must not wait. nil = nobody asks
+	Gone    func(seat int)                                 // nothing of the acceptor runs any more, the seat may be given to another; any goroutine. nil = nobody asks
 }
 
 // The modes.

@@ -87,8 +87,12 @@ func (s *supervisor) bury(w *worker, how string) (lost uint64) {
 			}
 		}
 	}
-	for _, n := range s.Board.GiveBack(w.seat) {
+	by := s.Board.GiveBack(w.seat)
+	for _, n := range by {
 		lost += n
+	}
+	if s.Lost != nil {
+		s.Lost(w.seat, by)
 	}
 	s.Journal.Wake() // it may have written what it told nobody of
 	// It may be what is prepared that killed it. Its successor shows, which comes to that

@@ -89,7 +89,7 @@ func TestSuccessorHasTheNewest(t *testing.T) {
 		return w.board.Acceptor(1).Sessions.Load() > 0
 	})
 	w.signal(1, syscall.SIGKILL)
-	w.took("a Plan while one is dead", time.Second, func() { w.publish(web, w.listen()) })
+	w.took("a Plan while one is dead", answerWithin, func() { w.publish(web, w.listen()) })
 	w.waitForPlan(0, 1)
 	if m := w.worker(1); m.Restarts != 1 || m.State != metrics.WorkerRunning && m.State != metrics.WorkerStarting {
 		t.Errorf("%+v", m)

@@ -1,0 +1,61 @@
+package control
+
+import (
+	"io"
+	"os"
+	"syscall"
+
+	"sluice/cmd/internal/accesslog"
+	"sluice/cmd/internal/config"
+)
+
+// openAccessLog makes an access log that is off. The first change says what it is to be.
+func (s *service) openAccessLog() (err error) {
+	if s.Stdout == nil {
+		s.Stdout = io.Discard
+	}
+	s.access, err = accesslog.New(s.journal, s.Log, s.Stdout, s.Config.Acceptors.Mode == config.ModeProcess)
+	return err
+}
+
+func accessOptions(l config.Log) accesslog.Options {
+	return accesslog.Options{
+		Access: l.Access, To: l.AccessTo, Format: l.AccessFormat, Sample: l.AccessSample, Start: l.AccessStart, SkipEmpty: l.AccessSkipEmpty,
+	}
+}
+
+// nameRecords tells the access log what the numbers in next stand for, before the first
+// record can have them.
+func (s *service) nameRecords(next *state) {
+	for _, f := range next.fronts {
+		s.access.Names.PutListener(f.id, accesslog.Listener{Name: f.config.Name, Addr: f.group.Addr().String(), Pool: f.config.Pool})
+	}
+	for i := range next.plan.Pools {
+		p := &next.plan.Pools[i]
+		for _, t := range p.Targets {
+			if !s.access.Names.HasTarget(t.ID) {
+				s.access.Names.PutTarget(t.ID, accesslog.Target{Pool: p.Name, Backend: t.Backend, Addr: t.Addr.String()})
+			}
+		}
+	}
+}
+
+// wantRecords tells all acceptors of next what they are to write into the journal.
+func (s *service) wantRecords(next *state) {
+	want := int64(s.access.Want())
+	for _, st := range next.seats {
+		s.journal.Use(st.number)
+		s.board.Acceptor(st.number).Record.Store(want)
+	}
+}
+
+func isReopen(sig os.Signal) bool { return sig == syscall.SIGUSR1 }
+
+// reopenAccessLog is for whoever rotates it.
+func (s *service) reopenAccessLog() {
+	if err := s.access.Reopen(); err != nil {
+		s.Log.Error("the access log goes on in its old file", "error", err)
+		return
+	}
+	s.Log.Info("access log opened anew")
+}
