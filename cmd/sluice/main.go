@@ -46,6 +46,7 @@ func commands() []command {
 		{"demo", "", "two backends, four acceptors on one port, and what to try", demo},
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
+		{"status", "[-json] [-c FILE | -socket PATH]", "a running sluice at a glance", status},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
 		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},

@@ -26,7 +26,8 @@ const (
 	// dialWithin is for the kernel to connect: it does at once, or the queue is full.
 	dialWithin = 5 * time.Second
 
-	maxVerdict = 16 << 20 // of 10,000 changed lines some 2 MiB
+	maxVerdict = 16 << 20  // of 10,000 changed lines some 2 MiB
+	maxStatus  = 512 << 20 // of 65,536 backends some 200 MiB
 )
 
 // NewClient connects to nobody yet.
@@ -57,30 +58,44 @@ func (c *Client) LogLevel(ctx context.Context, level string) (Verdict, error) {
 	return c.do(ctx, "log/level", url.Values{"level": {level}})
 }
 
+// Status is the text of /status.json.
+func (c *Client) Status(ctx context.Context) ([]byte, error) {
+	return c.ask(ctx, http.MethodGet, "status.json", maxStatus)
+}
+
 func (c *Client) do(ctx context.Context, verb string, query url.Values) (v Verdict, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/"+verb+"?"+query.Encode(), nil)
+	body, err := c.ask(ctx, http.MethodPost, verb+"?"+query.Encode(), maxVerdict)
 	if err != nil {
 		return v, err
 	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, fmt.Errorf("%s answers what is no verdict: %w", c.path, err)
+	}
+	return v, nil
+}
+
+// ask returns the body of an answer, at most so many bytes of it.
+func (c *Client) ask(ctx context.Context, method, what string, most int64) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://sluice/"+what, nil)
+	if err != nil {
+		return nil, err
+	}
 	answer, err := c.http.Do(r)
 	if err != nil {
-		return v, c.explain(err)
+		return nil, c.explain(err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxVerdict))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, most))
 	if err != nil {
-		return v, c.explain(err)
+		return nil, c.explain(err)
 	}
 	switch answer.StatusCode {
 	case http.StatusOK, http.StatusUnprocessableEntity:
-		if err := json.Unmarshal(body, &v); err != nil {
-			return v, fmt.Errorf("%s answers what is no verdict: %w", c.path, err)
-		}
-		return v, nil
+		return body, nil
 	case http.StatusForbidden:
-		return v, fmt.Errorf("permission denied at %s: %s", c.path, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("permission denied at %s: %s", c.path, strings.TrimSpace(string(body)))
 	default:
-		return v, fmt.Errorf("%s answers %s: %s", c.path, answer.Status, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("%s answers %s: %s", c.path, answer.Status, strings.TrimSpace(string(body)))
 	}
 }
 

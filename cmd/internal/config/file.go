@@ -148,9 +148,18 @@ func (f *file) named(path toml.Key, pattern string, t map[string]any) {
 		} else {
 			p := DefaultPool(name)
 			f.table(inner, "pool.*", body, scope{p: &p})
+			if _, asks := body["health"].(map[string]any); asks && !f.isSet(inner.String()+".health.check") {
+				p.Health.Check = CheckTCP // who writes the table wants checks
+			}
 			f.config.Pools = append(f.config.Pools, p)
 		}
 	}
+}
+
+// isSet says whether the file has a key.
+func (f *file) isSet(path string) bool {
+	_, set := f.origin[path]
+	return set
 }
 
 // option expands variables and sets one option.

@@ -92,3 +92,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A health table without a word on what to ask asks whether connections are taken; a pool
+// without the table is not asked.
+func TestHealthTableAlone(t *testing.T) {
+	const text = "[listener.web]\nbind = \":80\"\npool = \"p\"\n[pool.p]\nbackends = [\"a:1\"]\n"
+	for more, want := range map[string]string{
+		"": CheckOff, "[pool.p.health]\ninterval = \"1s\"": CheckTCP, "[pool.p.health]\ncheck = \"off\"": CheckOff, "[pool.p.health]": CheckTCP,
+	} {
+		c, err := Parse("f.toml", []byte(text+more), nil)
+		if err != nil {
+			t.Errorf("%q: %v", more, err)
+		} else if got := c.Pools[0].Health.Check; got != want {
+			t.Errorf("%q: check %q, want %q", more, got, want)
+		}
+	}
+}

@@ -220,12 +220,7 @@ var healthKeys = map[string][]string{
 // that says the default is no fault: TOML writes them all.
 func (b *builder) checkHealth(p Pool) {
 	table := pathOf("pool", p.Name) + ".health"
-	at, given := b.origin[table]
-	if !given {
-		return
-	}
-	if _, chosen := b.origin[table+".check"]; !chosen {
-		b.fault(at, `check is missing: what to ask, such as check = "tcp"`)
+	if _, given := b.origin[table]; !given {
 		return
 	}
 	defaults := Pool{Health: defaultHealth()}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"sluice/cmd/internal/admin"
+	"sluice/cmd/internal/config"
+	"sluice/metrics"
+)
+
+// status shows a running sluice at a glance: what its /status.json says, for people. With
+// -json it prints that as it is.
+func status(e env, args []string) int {
+	fs := flag.NewFlagSet("sluice status", flag.ContinueOnError)
+	var f config.Flags
+	f.Bind(fs, "c", "admin", "admin-socket")
+	socket := fs.String("socket", "", "`PATH` of the admin socket")
+	raw := fs.Bool("json", false, "print /status.json as it is")
+	timeout := fs.Duration("timeout", 10*time.Second, "`DURATION` to wait for the answer")
+	if status := parse(e, fs, args); status >= 0 {
+		return status
+	}
+	path, err := socketPath(*socket, f, e.vars)
+	if err != nil {
+		fmt.Fprintln(e.stderr, "sluice status:", err)
+		return exitFault
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	text, err := admin.NewClient(path).Status(ctx)
+	if err == nil && *raw {
+		_, err = e.stdout.Write(text)
+	} else if err == nil {
+		var s glance
+		if err = json.Unmarshal(text, &s); err == nil {
+			err = s.write(e.stdout)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(e.stderr, "sluice status:", err)
+		return exitFault
+	}
+	return exitOK
+}
+
+// glance is the part of /status.json that is shown.
+type glance struct {
+	Time     time.Time `json:"time"`
+	Version  string    `json:"version"`
+	Name     string    `json:"name"`
+	Mode     string    `json:"mode"`
+	Started  time.Time `json:"started"`
+	Ready    bool      `json:"ready"`
+	Draining bool      `json:"draining"`
+	Config   struct {
+		Path       string         `json:"path"`
+		Generation uint64         `json:"generation"`
+		Reload     metrics.Reload `json:"reload"`
+	} `json:"config"`
+	Listeners []struct {
+		metrics.Listener
+		Waiting   int64 `json:"waiting"`
+		Acceptors []struct {
+			Accepted uint64 `json:"accepted"`
+			Active   int64  `json:"active"`
+		} `json:"acceptors"`
+		Balance struct {
+			Accepts struct {
+				Evenness metrics.Evenness `json:"evenness"`
+			} `json:"accepts"`
+		} `json:"balance"`
+	} `json:"listeners"`
+	Pools []struct {
+		Name     string `json:"name"`
+		Backends []struct {
+			Name    string         `json:"name"`
+			Backup  bool           `json:"backup"`
+			Targets []glanceTarget `json:"targets"`
+		} `json:"backends"`
+	} `json:"pools"`
+	Acceptors []struct {
+		metrics.Acceptor
+		Hung      bool  `json:"hung"`
+		Sessions  int64 `json:"sessions"`
+		Accepting bool  `json:"accepting"`
+	} `json:"acceptors"`
+}
+
+type glanceTarget struct {
+	Address  string              `json:"address"`
+	State    metrics.TargetState `json:"state"`
+	Since    time.Time           `json:"since"`
+	Active   int64               `json:"active"`
+	Sessions uint64              `json:"sessions"`
+	Errors   map[string]uint64   `json:"connect_errors"`
+	Failing  bool                `json:"failing"`
+	Class    string              `json:"failing_class"`
+	Operator *metrics.Operator   `json:"operator"`
+	Check    struct {
+		Error string `json:"error"`
+	} `json:"check"`
+}
+
+// evennessWords are what people read of a balance.
+var evennessWords = map[metrics.Evenness]string{
+	metrics.EvennessNone: "-", metrics.EvennessEven: "even", metrics.EvennessChance: "as chance gives", metrics.EvennessSkewed: "skewed",
+}
+
+func (s *glance) write(w io.Writer) error {
+	state := "not ready"
+	switch {
+	case s.Draining:
+		state = "draining"
+	case s.Ready:
+		state = "ready"
+	}
+	fmt.Fprintf(w, "sluice %s%s, %s for %s, mode %s, generation %d of the configuration\n",
+		s.Version, nonEmpty(" ", s.Name), state, s.ago(s.Started), s.Mode, s.Config.Generation)
+	if r := s.Config.Reload; !r.Succeeded {
+		fmt.Fprintf(w, "the last reload, %s ago, changed nothing: %s\n", s.ago(r.LastTime), r.Last)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tPOOL\tSTEERING\tHELD\tACCEPTED\tLAST MINUTE\tWAITING")
+	for _, l := range s.Listeners {
+		var accepted uint64
+		var held int64
+		for _, a := range l.Acceptors {
+			accepted += a.Accepted
+			held += a.Active
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\n", l.Name+leaving(l.Leaving), l.Address, l.Pool, l.Steering.Effective, held, accepted,
+			evennessWords[l.Balance.Accepts.Evenness], l.Waiting)
+	}
+	fmt.Fprintln(t, "\nACCEPTOR\tWORKER\tSTATE\tHELD")
+	for _, a := range s.Acceptors {
+		state := "accepting"
+		switch {
+		case a.Hung:
+			state = "HUNG"
+		case a.Leaving:
+			state = "leaving"
+		case !a.Accepting:
+			state = "not accepting"
+		}
+		fmt.Fprintf(t, "%d\t%d\t%s\t%d\n", a.Number, a.Worker, state, a.Sessions)
+	}
+	fmt.Fprintln(t, "\nBACKEND\tPOOL\tADDRESS\tSTATE\tSINCE\tHELD\tSESSIONS\tERRORS\t")
+	for _, p := range s.Pools {
+		for _, b := range p.Backends {
+			name := b.Name
+			if b.Backup {
+				name += " (backup)"
+			}
+			if len(b.Targets) == 0 {
+				fmt.Fprintf(t, "%s\t%s\t-\tno address\t\t\t\t\t\n", name, p.Name)
+			}
+			for _, x := range b.Targets {
+				var errors uint64
+				for _, n := range x.Errors {
+					errors += n
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n",
+					name, p.Name, x.Address, x.State, s.ago(x.Since), x.Active, x.Sessions, errors, x.why())
+			}
+		}
+	}
+	return t.Flush()
+}
+
+// why says what a person should know of a target beside its state.
+func (x glanceTarget) why() string {
+	var said []string
+	if o := x.Operator; o != nil {
+		said = append(said, "by "+o.Who+nonEmpty(": ", o.Reason))
+	}
+	if x.Check.Error != "" {
+		said = append(said, "its check: "+x.Check.Error)
+	}
+	if x.Failing {
+		said = append(said, "takes no connection"+nonEmpty(": ", x.Class))
+	}
+	return strings.Join(said, "; ")
+}
+
+// ago is the time since then, to two units.
+func (s *glance) ago(then time.Time) string {
+	d := s.Time.Sub(then)
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
+}
+
+// leaving marks what goes on to its end only.
+func leaving(is bool) string {
+	if is {
+		return " (leaving)"
+	}
+	return ""
+}
+
+func nonEmpty(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text
+}
