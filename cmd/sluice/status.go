@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -11,43 +10,32 @@ import (
 	"time"
 
 	"sluice/cmd/internal/admin"
-	"sluice/cmd/internal/config"
 	"sluice/metrics"
 )
 
 // status shows a running sluice at a glance: what its /status.json says, for people. With
 // -json it prints that as it is.
 func status(e env, args []string) int {
-	fs := flag.NewFlagSet("sluice status", flag.ContinueOnError)
-	var f config.Flags
-	f.Bind(fs, "c", "admin", "admin-socket")
-	socket := fs.String("socket", "", "`PATH` of the admin socket")
-	raw := fs.Bool("json", false, "print /status.json as it is")
-	timeout := fs.Duration("timeout", 10*time.Second, "`DURATION` to wait for the answer")
-	if status := parse(e, fs, args); status >= 0 {
+	a := newAsking("sluice status", 10*time.Second)
+	raw := a.Bool("json", false, "print /status.json as it is")
+	if status := parse(e, a.FlagSet, args); status >= 0 {
 		return status
 	}
-	path, err := socketPath(*socket, f, e.vars)
-	if err != nil {
-		fmt.Fprintln(e.stderr, "sluice status:", err)
-		return exitFault
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	defer cancel()
-	text, err := admin.NewClient(path).Status(ctx)
-	if err == nil && *raw {
-		_, err = e.stdout.Write(text)
-	} else if err == nil {
-		var s glance
-		if err = json.Unmarshal(text, &s); err == nil {
-			err = s.write(e.stdout)
+	return a.ask(e, func(ctx context.Context, c *admin.Client) error {
+		text, err := c.Status(ctx)
+		if err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		fmt.Fprintln(e.stderr, "sluice status:", err)
-		return exitFault
-	}
-	return exitOK
+		if *raw {
+			_, err := e.stdout.Write(text)
+			return err
+		}
+		var s glance
+		if err := json.Unmarshal(text, &s); err != nil {
+			return fmt.Errorf("what it answers is no status: %w", err)
+		}
+		return s.write(e.stdout)
+	})
 }
 
 // glance is the part of /status.json that is shown.

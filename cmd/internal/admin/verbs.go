@@ -86,6 +86,7 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
 		_ = c.SetWriteDeadline(time.Time{}) // fails only if the caller has gone
+		shown := s.o.Log.Enabled(r.Context(), slog.LevelInfo)
 		v, attrs, err := do(r.Context(), r)
 		if err != nil {
 			say(w, http.StatusBadRequest, err.Error())
@@ -99,9 +100,11 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 			level, code = slog.LevelWarn, http.StatusUnprocessableEntity
 			attrs = append(attrs, slog.String("text", v.Text))
 		}
-		line := slog.NewRecord(time.Now(), level, name+" was asked for", 0)
-		line.AddAttrs(attrs...)
-		_ = s.o.Log.Handler().Handle(r.Context(), line) // whatever the level in force: who asked must show
+		if shown || s.o.Log.Enabled(r.Context(), level) { // a verb that changes the level is told by either
+			line := slog.NewRecord(time.Now(), level, name+" was asked for", 0)
+			line.AddAttrs(attrs...)
+			_ = s.o.Log.Handler().Handle(r.Context(), line)
+		}
 		_ = c.SetWriteDeadline(time.Now().Add(answerWithin))
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
