@@ -258,3 +258,14 @@ func classify(err error) metrics.CheckFailure {
 	}
 	return metrics.CheckOther
 }
+
+// lacking says that it is sluice or the machine that could not ask: that is no verdict on
+// the target.
+func lacking(err error) bool {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
+}

@@ -24,6 +24,7 @@ type world struct {
 
 	lock   sync.Mutex // guards what follows, and log
 	down   map[metrics.ID]bool
+	lack   error // what every check fails with
 	takes  time.Duration // what a check takes
 	begins map[metrics.ID][]time.Time
 }
@@ -35,11 +36,14 @@ func newWorld(t *testing.T, targets int) *world {
 	w.probe = func(ctx context.Context, _ *check, t pool.Target) outcome {
 		w.lock.Lock()
 		w.begins[t.ID] = append(w.begins[t.ID], time.Now())
-		down, takes := w.down[t.ID], w.takes
+		down, takes, lack := w.down[t.ID], w.takes, w.lack
 		w.lock.Unlock()
 		select {
 		case <-time.After(takes):
 		case <-ctx.Done():
+		}
+		if lack != nil {
+			return outcome{err: lack, failure: classify(lack)}
 		}
 		if down {
 			return outcome{err: fault{metrics.CheckRefused, context.DeadlineExceeded}, failure: metrics.CheckRefused}

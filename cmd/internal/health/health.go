@@ -29,6 +29,7 @@ import (
 type Options struct {
 	Log     *slog.Logger    // must not block
 	Weights []metrics.Gauge // of the board, by target index
+	AtATime int             // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
 }
 
 // Pool is a pool of a Plan, with its configuration.
@@ -93,6 +94,9 @@ func New(o Options) *Keeper {
 		probe: func(ctx context.Context, c *check, t pool.Target) outcome { return c.probe(ctx, t) },
 
 		pools: map[string]*watched{}, targets: map[metrics.ID]*target{}, orders: map[backendKey]metrics.Operator{}, warming: map[*target]bool{},
+	}
+	if o.AtATime <= 0 || o.AtATime > maxBusy {
+		k.o.AtATime = maxBusy
 	}
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	return k

@@ -119,7 +119,7 @@ func (k *Keeper) step(now time.Time) (next time.Time) {
 	}
 	sooner(k.expire(now))
 	sooner(k.warm(now))
-	for len(k.due) > 0 && k.busy < maxBusy {
+	for len(k.due) > 0 && k.busy < k.o.AtATime {
 		t := k.due[0]
 		if t.due.After(now.Add(together)) {
 			sooner(t.due)
@@ -149,7 +149,7 @@ func (k *Keeper) check(t *target, c *check, asked pool.Target) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer func() {
-		if k.busy+1 == maxBusy || t.place == 0 { // the schedule waits for this
+		if k.busy+1 == k.o.AtATime || t.place == 0 { // the schedule waits for this
 			k.look()
 		}
 	}()
@@ -177,10 +177,14 @@ func (k *Keeper) found(t *target, o outcome, now time.Time, took time.Duration) 
 		t.found.Error = o.err.Error()
 		t.verdict.failures[o.failure]++
 	}
+	log := k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", t.Addr.String())
+	if lacking(o.err) { // else all would be down that cannot be asked
+		log.Warn("backend cannot be checked", "check", h.Check, "error", o.err)
+		return
+	}
 	if !t.verdict.add(o.err == nil, h.Rise, h.Fall, now) {
 		return
 	}
-	log := k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", t.Addr.String())
 	if t.verdict.up {
 		log.Info("backend is up")
 	} else {

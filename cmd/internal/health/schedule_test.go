@@ -1,6 +1,9 @@
 package health
 
 import (
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +91,25 @@ func TestReload(t *testing.T) {
 		time.Sleep(time.Minute)
 		if now := w.checks(0); now != n {
 			t.Errorf("one that has left was checked %d times", now-n)
+		}
+	})
+}
+
+// A service that has no descriptor or port left to ask with takes nobody out for it.
+func TestLackIsNoVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.set(1, true)
+		w.Commit([]Pool{poolOf(0, 2, func(c *config.Pool) { c.Health.Interval, c.Health.Fall, c.Health.Rise = time.Second, 2, 2 })})
+		time.Sleep(10 * time.Second)
+		w.want("one is down", 1, 0)
+		w.lock.Lock()
+		w.lack = &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		w.lock.Unlock()
+		time.Sleep(10 * time.Second)
+		w.want("as before", 1, 0)
+		if w.logged("cannot be checked") == 0 {
+			t.Error("nothing is said of it")
 		}
 	})
 }
