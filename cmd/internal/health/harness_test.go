@@ -24,7 +24,7 @@ type world struct {
 
 	lock   sync.Mutex // guards what follows, and log
 	down   map[metrics.ID]bool
-	lack   error // what every check fails with
+	lack   error         // what every check fails with
 	takes  time.Duration // what a check takes
 	begins map[metrics.ID][]time.Time
 }
