@@ -73,6 +73,7 @@ backends = [%q]
 `, bind, backend)))
 		}
 		stays := start("127.0.0.1:0")
+		delayed := 0
 		for range 3 {
 			leaves := start(stays.addr())
 			load := startLoad(stays.addr(), 10, 10*time.Millisecond)
@@ -83,10 +84,16 @@ backends = [%q]
 				t.Errorf("exit status %d", status)
 			}
 			load.stop()
-			slowest := time.Duration(load.slowest.Load())
-			if failed := load.refused.Load() + load.broken.Load(); failed > 0 || slowest > bearable {
-				t.Errorf("%d of %d failed (%v), the slowest connect took %v", failed, load.served.Load(), load.fault.Load(), slowest)
+			if failed := load.refused.Load() + load.broken.Load(); failed > 0 {
+				t.Errorf("%d of %d failed (%v)", failed, load.served.Load(), load.fault.Load())
 			}
+			if slowest := time.Duration(load.slowest.Load()); slowest > bearable {
+				delayed++
+				t.Logf("the slowest connect took %v", slowest)
+			}
+		}
+		if delayed > 1 { // one in some seventy is, see steering.Aside
+			t.Errorf("in %d of 3 cases a client was delayed", delayed)
 		}
 	})
 }
