@@ -9,7 +9,7 @@
 //	(names, IDs, states, queues) ─┴──► TakeSnapshot ◄───────────────────────┘
 //	                                        │
 //	                                        ▼
-//	                                    Snapshot ──► Collector: /metrics
+//	                                    Snapshot ──► Scrape: /metrics
 //	                                             └─► JSON: /status.json
 //
 // Writing is an atomic add on a cache line of the acceptor's own: no lock, no

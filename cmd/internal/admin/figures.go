@@ -1,19 +1,20 @@
 package admin
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 
 	"sluice/metrics"
 )
@@ -23,37 +24,30 @@ import (
 //
 //	/readyz ──────────────────────────────────┐
 //	/status.json ─► shelf of JSON ────────────┼─► snapshots ─► Options.Snapshot
-//	/metrics ─────► shelf of metric families ─┘
+//	/metrics ─────► shelf of text ────────────┘
 //
-// With 10,000 backends the families are some 30 MB and the JSON as much; twenty scrapers
-// must not have twenty of them.
+// With 10,000 backends the text of /metrics is some 45 MB and the JSON as much; twenty
+// scrapers must not have twenty of them.
 type figures struct {
 	snapshots *flight[metrics.Snapshot]
-	families  *shelf[prometheus.Gatherer]
+	metrics   *shelf[metrics.Text]
 	status    *shelf[[]byte]
-	opts      promhttp.HandlerOpts
 }
 
 func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
-	f := &figures{opts: promhttp.HandlerOpts{
-		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog: scrapeLog{log},
-	}}
+	f := &figures{}
 	f.snapshots = newFlight(func() (metrics.Snapshot, error) { return snapshot(), nil })
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	ours := metrics.NewGatherer(func() metrics.Snapshot {
-		s, _ := f.snapshots.get(context.Background()) // fails only after close, and then families.get does
-		return s
-	})
-	f.families = newShelf(func() (prometheus.Gatherer, error) {
-		families, err := registry.Gather()
-		own, ownErr := ours.Gather()
-		// prometheus.Gatherers would check and copy each series; no name is in both.
-		return prometheus.GathererFunc(gathered(append(families, own...), errors.Join(err, ownErr))), nil
+	f.metrics = newShelf(func() (metrics.Text, error) {
+		s, err := f.snapshots.get(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		return append(process(registry, log), metrics.Scrape(s)...), nil // by name: go, process, sluice
 	})
 	f.status = newShelf(func() ([]byte, error) {
 		s, err := f.snapshots.get(context.Background())
@@ -66,34 +60,59 @@ func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
 	return f
 }
 
-// scrapeLog is where promhttp tells of faults. One that goes away in the middle of its
-// answer is life, and told of once for each family that it did not get: at debug level.
-type scrapeLog struct{ *slog.Logger }
-
-func (l scrapeLog) Println(v ...any) {
-	level := slog.LevelWarn
-	for _, part := range v {
-		if err, is := part.(error); is && errors.As(err, new(*net.OpError)) {
-			level = slog.LevelDebug
+// process renders what client_golang tells of the process. What it cannot tell is left out.
+func process(registry prometheus.Gatherer, log *slog.Logger) metrics.Text {
+	families, err := registry.Gather()
+	var text bytes.Buffer
+	for _, family := range families {
+		if _, wrong := expfmt.MetricFamilyToText(&text, family); wrong != nil {
+			err = errors.Join(err, wrong)
 		}
 	}
-	l.Log(context.Background(), level, strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
-}
-
-// gathered gives a result of Gather to whoever asks. A handler may drop families from
-// its slice, not touch them.
-func gathered[S ~[]E, E any](families S, err error) func() (S, error) {
-	return func() (S, error) { return slices.Clone(families), err }
+	if err != nil {
+		log.Warn("metrics of the process", "error", err)
+	}
+	return metrics.Text{text.Bytes()}
 }
 
 func (f *figures) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	families, release, err := f.families.get(r.Context(), w)
+	text, release, err := f.metrics.get(r.Context(), w)
 	if err != nil {
 		say(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	defer release()
-	promhttp.HandlerFor(families, f.opts).ServeHTTP(w, r)
+	w.Header().Set("Content-Type", metrics.TextType)
+	w.Header().Set("Vary", "Accept-Encoding")
+	if !takesGzip(r) {
+		_, _ = text.WriteTo(w) // fails only when the reader has gone
+		return
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	packed := packers.Get().(*gzip.Writer)
+	defer packers.Put(packed)
+	packed.Reset(w)
+	if _, err = text.WriteTo(packed); err == nil {
+		_ = packed.Close()
+	}
+}
+
+// packers are of a megabyte each.
+var packers = sync.Pool{New: func() any {
+	packed, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is valid
+	return packed
+}}
+
+// takesGzip says whether the client asks for gzip (RFC 9110, 12.5.3), as Prometheus does.
+func takesGzip(r *http.Request) bool {
+	for one := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, weight, _ := strings.Cut(strings.TrimSpace(one), ";")
+		if name == "gzip" {
+			q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
 }
 
 func (f *figures) serveStatus(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +128,7 @@ func (f *figures) serveStatus(w http.ResponseWriter, r *http.Request) {
 
 // close waits for what is being taken; nothing is taken after it.
 func (f *figures) close() {
-	f.families.flight.close()
+	f.metrics.flight.close()
 	f.status.flight.close()
 	f.snapshots.close()
 }

@@ -1,37 +1,32 @@
 package admin
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"sluice/metrics"
 )
 
-// takeLarge gives metrics that fit into no socket's buffers: some 10 MB, made once.
-func takeLarge() (prometheus.Gatherer, error) { return largeMetrics(), nil }
+// takeLarge gives metrics that fit into no socket's buffers: 10 MB, made once.
+func takeLarge() (metrics.Text, error) { return largeMetrics(), nil }
 
-var largeMetrics = sync.OnceValue(func() prometheus.Gatherer {
-	registry := prometheus.NewRegistry()
-	gauges := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "large", Help: "Large."}, []string{"label"})
-	for i := range 1000 {
-		gauges.WithLabelValues(strings.Repeat("x", 10_000) + strconv.Itoa(i)).Set(1)
-	}
-	registry.MustRegister(gauges)
-	return prometheus.GathererFunc(gathered(registry.Gather()))
+var largeMetrics = sync.OnceValue(func() metrics.Text {
+	return metrics.Text{bytes.Repeat([]byte("large 1\n"), 10<<20/8)}
 })
 
 // Twenty scrapers while a snapshot is being taken: it and one more serve them all, over
@@ -194,23 +189,42 @@ func TestShelf(t *testing.T) {
 	})
 }
 
-// gone is a scraper that has left.
-type gone struct{ http.ResponseWriter }
-
-func (gone) Write([]byte) (int, error) { return 0, &net.OpError{Op: "write", Err: syscall.EPIPE} }
-
-// A scraper that leaves in the middle of its answer fills no log; a fault of sluice's own
-// stands there.
-func TestScraperLeaves(t *testing.T) {
+// What client_golang cannot tell of the process is a line in the log.
+func TestFaultyProcessMetrics(t *testing.T) {
 	var log logBuffer
-	f := newFigures(func() metrics.Snapshot { return metrics.Snapshot{} }, slog.New(slog.NewTextHandler(&log, nil)))
-	defer f.close()
-	f.serveMetrics(gone{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if got := log.String(); got != "" {
-		t.Errorf("the log says %s", got)
-	}
-	f.opts.ErrorLog.Println("error gathering metrics:", errors.New("two of a kind"))
+	registry := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("two of a kind") })
+	process(registry, slog.New(slog.NewTextHandler(&log, nil)))
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "two of a kind") {
 		t.Errorf("the log says %q", got)
+	}
+}
+
+// Who takes gzip gets it, and the same text; a registry's own metrics come first.
+func TestMetricsPacked(t *testing.T) {
+	r := start(t, Options{Snapshot: func() metrics.Snapshot { return metrics.Snapshot{} }}, nil)
+	ask := func(encoding string) *httptest.ResponseRecorder {
+		w, q := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		q.Header.Set("Accept-Encoding", encoding)
+		r.figures.serveMetrics(w, q)
+		return w
+	}
+	for encoding, packed := range map[string]bool{
+		"": false, "br": false, "gzip": true, "br, gzip": true, "gzip;q=0": false, "gzip; q=0.0": false, "gzip;q=0.5": true, "identity": false,
+	} {
+		w := ask(encoding)
+		var text io.Reader = w.Body
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != packed {
+			t.Fatalf("%q: packed %v", encoding, got)
+		}
+		if packed {
+			var err error
+			if text, err = gzip.NewReader(w.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all, err := io.ReadAll(text)
+		if err != nil || !bytes.HasPrefix(all, []byte("# HELP go_")) || !bytes.Contains(all, []byte("\nsluice_ready 0\n")) {
+			t.Errorf("%q: %v, %.100q", encoding, err, all)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func TestSlowReaders(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			r := start(t, Options{Snapshot: large, MaxConns: 8}, func(s *Server) { s.tcp.WriteTimeout = 500 * time.Millisecond })
 			if page == "/metrics" {
-				r.figures.families = newShelf(takeLarge)
+				r.figures.metrics = newShelf(takeLarge)
 			}
 			var silent []*client
 			for range 4 {

@@ -176,7 +176,7 @@ func TestLargest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 20*time.Second { // below 1 s alone; minutes if places were counted anew for each backend
+	if took := time.Since(start); took > time.Minute { // below 1 s alone, 20 s beside others under the race detector; minutes if places were counted anew for each backend
 		t.Errorf("reading took %v", took)
 	}
 	if n := len(Diff(c, c)); n != 0 {

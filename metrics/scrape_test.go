@@ -2,7 +2,10 @@ package metrics
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"regexp"
@@ -11,23 +14,73 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 // scrape renders a snapshot as /metrics does.
 func scrape(t *testing.T, s Snapshot) []byte {
 	t.Helper()
-	// Gatherers checks what it merges as a registry does, and sorts it.
-	families, err := prometheus.Gatherers{NewGatherer(func() Snapshot { return s })}.Gather()
-	check(t, err)
 	var text bytes.Buffer
-	for _, f := range families {
-		_, err := expfmt.MetricFamilyToText(&text, f)
-		check(t, err)
+	n, err := Scrape(s).WriteTo(&text)
+	check(t, err)
+	if n != int64(text.Len()) {
+		t.Errorf("says %d bytes, wrote %d", n, text.Len())
 	}
 	return text.Bytes()
+}
+
+// What Prometheus' own library reads is what it would have written.
+func TestTextFormat(t *testing.T) {
+	s := fixture(t)
+	s.Service.Config.Path = "a \\ \"b\"\nc"
+	text := scrape(t, s)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	check(t, err)
+	sorted := func(text []byte) []string {
+		lines := strings.Split(string(text), "\n")
+		for i, line := range lines { // large numbers are written otherwise, and the word is last here
+			if series, value, ok := strings.Cut(line, "} "); ok && !strings.HasPrefix(line, "#") {
+				labels := strings.Split(series, ",")
+				slices.Sort(labels[1:])
+				v, err := strconv.ParseFloat(value, 64)
+				check(t, err)
+				lines[i] = fmt.Sprint(labels, v)
+			}
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	var theirs bytes.Buffer
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&theirs, f)
+		check(t, err)
+	}
+	ours, want := sorted(text), sorted(theirs.Bytes())
+	for i := range min(len(ours), len(want)) {
+		if ours[i] != want[i] && !strings.Contains(ours[i], "e+") && !strings.Contains(want[i], "e+") {
+			t.Fatalf("%s\n%s", ours[i], want[i])
+		}
+	}
+	if len(ours) != len(want) {
+		t.Errorf("%d lines, want %d", len(ours), len(want))
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0", 1: "1", -3: "-3", 1e6: "1000000", 1 << 53: "9007199254740992", 1e300: "1e+300",
+		.25: "0.25", 2.5e-7: "2.5e-07", math.Inf(1): "+Inf", math.Inf(-1): "-Inf",
+	} {
+		if got := string(appendNumber(nil, v)); got != want {
+			t.Errorf("%v is written %s, want %s", v, got, want)
+		}
+	}
+	if got := string(appendNumber(nil, math.NaN())); got != "NaN" {
+		t.Error(got)
+	}
 }
 
 func TestMetrics(t *testing.T) {
@@ -75,7 +128,7 @@ func series(text []byte) map[string]bool {
 
 func TestMetricsLint(t *testing.T) {
 	s := fixture(t)
-	problems, err := testutil.GatherAndLint(NewGatherer(func() Snapshot { return s }))
+	problems, err := promlint.New(bytes.NewReader(scrape(t, s))).Lint()
 	check(t, err)
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
@@ -142,7 +195,27 @@ func TestCompact(t *testing.T) {
 // has happened there. A registry took 20 allocations for each series.
 func TestScrapeAllocations(t *testing.T) {
 	const backends = 1000
-	board, top := newBoard(t), fixtureTopology()
+	board, top := withBackends(t, backends)
+	n := testing.AllocsPerRun(3, func() { Scrape(TakeSnapshot(board, &Window{}, top, fixtureTime)) })
+	if n > 2*backends {
+		t.Errorf("%.0f allocations for %d backends", n, backends)
+	}
+}
+
+func BenchmarkScrape(b *testing.B) {
+	for _, backends := range []int{10, 10_000} {
+		b.Run(strconv.Itoa(backends), func(b *testing.B) {
+			board, top := withBackends(b, backends)
+			for b.Loop() {
+				_, _ = Scrape(TakeSnapshot(board, &Window{}, top, fixtureTime)).WriteTo(io.Discard)
+			}
+		})
+	}
+}
+
+// withBackends is a service whose first pool has so many, each of which did something.
+func withBackends(tb testing.TB, backends int) (*Board, Topology) {
+	board, top := newBoard(tb), fixtureTopology()
 	top.Pools[0].Backends = nil
 	for i := range backends {
 		id := NewID(uint32(100+i), 1)
@@ -151,22 +224,5 @@ func TestScrapeAllocations(t *testing.T) {
 		name := "10.0.0.1:" + strconv.Itoa(i)
 		top.Pools[0].Backends = append(top.Pools[0].Backends, Backend{Name: name, Weight: 1, Targets: []Target{{ID: id, Address: name}}})
 	}
-	gatherer := NewGatherer(func() Snapshot { return TakeSnapshot(board, &Window{}, top, fixtureTime) })
-	n := testing.AllocsPerRun(3, func() {
-		if _, err := gatherer.Gather(); err != nil {
-			t.Error(err)
-		}
-	})
-	if n > 2*backends {
-		t.Errorf("%.0f allocations for %d backends", n, backends)
-	}
-}
-
-func BenchmarkScrape(b *testing.B) {
-	board := newBoard(b)
-	top := fixtureTopology()
-	gatherer := NewGatherer(func() Snapshot { return TakeSnapshot(board, &Window{}, top, fixtureTime) })
-	for b.Loop() {
-		_, _ = gatherer.Gather()
-	}
+	return board, top
 }

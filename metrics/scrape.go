@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
 // Every name, help and label of /metrics. What Prometheus can work out is left
@@ -123,19 +121,8 @@ const (
 	Compact = "compact"
 )
 
-// Gatherer renders Snapshots for Prometheus: one for each scrape, so all its series agree
-// with each other.
-type Gatherer struct {
-	snapshot func() Snapshot
-}
-
-// NewGatherer makes a Gatherer of the snapshots that the function takes. It is
-// called from the goroutine of each scrape.
-func NewGatherer(snapshot func() Snapshot) *Gatherer { return &Gatherer{snapshot} }
-
-// Gather implements prometheus.Gatherer. What it returns is for reading only.
-func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
-	s := g.snapshot()
+// Scrape renders a Snapshot for Prometheus.
+func Scrape(s Snapshot) Text {
 	out := newSink(s.Metrics == Compact)
 	for _, l := range s.Listeners {
 		out.listener(l)
@@ -160,7 +147,7 @@ func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
 		out.value(netnsMigrateReqs, float64(n.MigrationsDone), "success")
 		out.value(netnsMigrateReqs, float64(n.MigrationsRefused), "failure")
 	}
-	return out.gathered(), nil
+	return out.text()
 }
 
 func (out *sink) listener(l ListenerStats) {
