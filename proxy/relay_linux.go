@@ -22,7 +22,7 @@ const (
 	// and once it is open it stays so when the receiver stalls: megabytes of a session that
 	// does not move. So a half that is spliced moves calmSize a turn until calmFills of
 	// these, 16 MiB, have gone through. (50 clients that do not read held 25 MB each with
-	// fills of 1 MiB, 7.5 with 256 KiB, 6.0 so; HAProxy 4.5.)
+	// fills of 1 MiB, 7.5 with 256 KiB, 6.0 so, and 3.4 with little unsent; HAProxy 4.5.)
 	calmSize  = 64 << 10
 	calmFills = 255
 )
@@ -140,7 +140,7 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 	if n < len(a.buffer) && s.ready[src]&(eof|broken|urgent) == 0 {
 		s.ready[src] &^= readable
 	}
-	a.adapt(s, h, n)
+	a.adapt(s, d, n)
 	m, errno := a.sys.Write(int(s.fd[dst]), a.buffer[:n])
 	if errno != 0 {
 		m = 0
@@ -195,7 +195,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 	}
 	a.found++ // a stream goes on, as if epoll told more
 	h.pipe, h.held = ref, int32(n)
-	a.adapt(s, h, n)
+	a.adapt(s, d, n)
 	return 0, blocked // flush counts it
 }
 
@@ -337,8 +337,9 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 }
 
 // adapt says whether the half streams, after it has read n bytes at once, and chooses
-// how it goes on.
-func (a *Acceptor) adapt(s *session, h *half, n int) {
+// how it goes on. What a stream's receiver does not read is left with its sender.
+func (a *Acceptor) adapt(s *session, d direction, n int) {
+	h := &s.half[d]
 	forOther, enough := n >= streamSize, uint8(streamReads)
 	if h.streaming {
 		forOther, enough = n < trickleSize, trickleReads
@@ -347,6 +348,9 @@ func (a *Acceptor) adapt(s *session, h *half, n int) {
 		h.streak = 0
 	} else if h.streak++; h.streak >= enough {
 		h.streaming, h.streak = !h.streaming, 0
+		if h.streaming {
+			a.sys.LowUnsent(int(s.fd[d^1]))
+		}
 	}
 	switch a.listenerOf(s).Relay {
 	case RelayCopy:

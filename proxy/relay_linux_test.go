@@ -34,10 +34,15 @@ func TestRelayAdapts(t *testing.T) {
 	turn := func(size, times int) {
 		message, got := make([]byte, size), make([]byte, size)
 		for range times {
-			if _, err := c.Write(message); err != nil {
+			written := make(chan error, 1)
+			go func() { // no socket on the way takes all of a large one
+				_, err := c.Write(message)
+				written <- err
+			}()
+			if _, err := io.ReadFull(b, got); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.ReadFull(b, got); err != nil {
+			if err := <-written; err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -67,3 +67,49 @@ func TestShortSessionsAreNotTuned(t *testing.T) {
 		t.Errorf("tuned %d times", w.calls["tune"])
 	}
 }
+
+// A stream's receiver that does not read must not have the kernel hold megabytes for it,
+// whichever way the bytes are moved. Who asks for little is left alone.
+func TestStreamsKeepLittleUnsent(t *testing.T) {
+	for _, relay := range []Relay{RelayAuto, RelayCopy} {
+		s := start(t, func(o *setup) { o.listener().Relay = relay })
+		lowAt := func(sd side) (low int) {
+			a, done := s.acceptors[0], make(chan struct{})
+			a.post(func() {
+				defer close(done)
+				for slot := range a.slab.slots() {
+					if session := a.slab.at(slot); session.state == stateRelaying {
+						var err error
+						if low, err = unix.GetsockoptInt(int(session.fd[sd]), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+			<-done
+			return low
+		}
+		c, b := s.pair()
+		send(t, c, "x")
+		expect(t, b, "x")
+		send(t, b, "y")
+		expect(t, c, "y")
+		if low := lowAt(client); low > 0 {
+			t.Errorf("%v: %d for one that asks for little", relay, low)
+		}
+		go func() {
+			some := make([]byte, 1<<20)
+			for {
+				if _, err := b.Write(some); err != nil {
+					return // the end of the test
+				}
+			}
+		}()
+		waitFor(t, "the client's socket takes less", func() bool { return lowAt(client) > 0 })
+		if low := lowAt(backend); low > 0 {
+			t.Errorf("%v: %d for the other side", relay, low)
+		}
+		c.Close()
+		b.Close()
+	}
+}

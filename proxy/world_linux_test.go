@@ -211,6 +211,7 @@ func (w *world) play() {
 		Unread:    func(fd int) (int, syscall.Errno) { return len(w.at(fd).in), w.fault("unread") },
 		SetBuffer: func(fd, _ int) { w.at(fd) },
 		Tune:      func(fd int, _ sys.Tuning) { w.at(fd); w.calls["tune"]++ },
+		LowUnsent: func(fd int) { w.at(fd) },
 		Close:     func(fd int) syscall.Errno { return end(fd, "close") },
 		Reset:     func(fd int) syscall.Errno { return end(fd, "reset") },
 		Pipe: func(size int) (int, int, int, syscall.Errno) {

@@ -41,6 +41,7 @@ type Calls struct {
 	Unread    func(fd int) (int, syscall.Errno) // bytes; a FIN is none
 	SetBuffer func(fd, size int)                // of both directions; before connect, so that the window fits
 	Tune      func(fd int, t Tuning)            // what it refuses stays as it is: the connection is as good
+	LowUnsent func(fd int)                      // from now on it takes little more than the network does
 	Close     func(fd int) syscall.Errno
 	Reset     func(fd int) syscall.Errno // close with a RST
 	SendFD    func(mail int, label uint64, fd int) syscall.Errno
@@ -115,6 +116,7 @@ func Linux() Calls {
 		},
 		SetBuffer: sysSetBuffer,
 		Tune:      sysTune,
+		LowUnsent: func(fd int) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent) },
 		Close:     sysClose,
 		Reset: func(fd int) syscall.Errno {
 			// Linger for zero seconds: what close(2) then sends is a RST.
