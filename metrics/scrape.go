@@ -1,10 +1,13 @@
 package metrics
 
 import (
+	"bufio"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -121,22 +124,60 @@ const (
 	Compact = "compact"
 )
 
-// Scrape renders a Snapshot for Prometheus.
-func Scrape(s Snapshot) Text {
-	out := newSink(s.Metrics == Compact)
-	for _, l := range s.Listeners {
-		out.listener(l)
+// Scrape writes a Snapshot for Prometheus, as TextType says, with the families by name. An
+// error is the writer's.
+func Scrape(w io.Writer, s Snapshot) error {
+	out := &sink{w: bufio.NewWriterSize(w, scrapeBuffer), compact: s.Metrics == Compact, family: &family{}, bounds: map[float64]string{}}
+	for _, f := range byName() {
+		out.only, out.head = f, false
+		switch f.about() {
+		case "listener":
+			for _, l := range s.Listeners {
+				out.listener(l)
+			}
+		case "pool":
+			for _, p := range s.Pools {
+				out.pool(p)
+			}
+		default:
+			out.others(s)
+		}
+		if _, err := out.w.Write(nil); err != nil {
+			return err // who asked has gone
+		}
 	}
+	return out.w.Flush()
+}
+
+// scrapeBuffer is what is written at once: as much as a socket takes.
+const scrapeBuffer = 64 << 10
+
+// byName is the catalog in the order of names.
+var byName = sync.OnceValue(func() []*family {
+	return slices.SortedFunc(slices.Values(catalog), func(a, b *family) int { return strings.Compare(a.name, b.name) })
+})
+
+// about is the first label: of what things the family tells.
+func (f *family) about() string {
+	if len(f.labels) == 0 {
+		return ""
+	}
+	return f.labels[0]
+}
+
+func (out *sink) pool(p PoolStats) {
+	out.flag(poolPanic, p.Panic, p.Name)
+	out.value(poolRetries, float64(p.Retries), p.Name)
+	out.value(poolNoBackend, float64(p.NoBackend), p.Name)
+	for _, b := range p.Backends {
+		out.backend(p.Name, b)
+	}
+}
+
+// others are those of the service, of its acceptors and workers, and of its surroundings.
+func (out *sink) others(s Snapshot) {
 	for _, a := range s.Acceptors {
 		out.acceptor(a)
-	}
-	for _, p := range s.Pools {
-		out.flag(poolPanic, p.Panic, p.Name)
-		out.value(poolRetries, float64(p.Retries), p.Name)
-		out.value(poolNoBackend, float64(p.NoBackend), p.Name)
-		for _, b := range p.Backends {
-			out.backend(p.Name, b)
-		}
 	}
 	out.service(s.Service)
 	out.dns(s.DNS, s.Time)
@@ -147,7 +188,6 @@ func Scrape(s Snapshot) Text {
 		out.value(netnsMigrateReqs, float64(n.MigrationsDone), "success")
 		out.value(netnsMigrateReqs, float64(n.MigrationsRefused), "failure")
 	}
-	return out.text()
 }
 
 func (out *sink) listener(l ListenerStats) {

@@ -23,11 +23,7 @@ import (
 func scrape(t *testing.T, s Snapshot) []byte {
 	t.Helper()
 	var text bytes.Buffer
-	n, err := Scrape(s).WriteTo(&text)
-	check(t, err)
-	if n != int64(text.Len()) {
-		t.Errorf("says %d bytes, wrote %d", n, text.Len())
-	}
+	check(t, Scrape(&text, s))
 	return text.Bytes()
 }
 
@@ -196,7 +192,7 @@ func TestCompact(t *testing.T) {
 func TestScrapeAllocations(t *testing.T) {
 	const backends = 1000
 	board, top := withBackends(t, backends)
-	n := testing.AllocsPerRun(3, func() { Scrape(TakeSnapshot(board, &Window{}, top, fixtureTime)) })
+	n := testing.AllocsPerRun(3, func() { check(t, Scrape(io.Discard, TakeSnapshot(board, &Window{}, top, fixtureTime))) })
 	if n > 2*backends {
 		t.Errorf("%.0f allocations for %d backends", n, backends)
 	}
@@ -207,7 +203,7 @@ func BenchmarkScrape(b *testing.B) {
 		b.Run(strconv.Itoa(backends), func(b *testing.B) {
 			board, top := withBackends(b, backends)
 			for b.Loop() {
-				_, _ = Scrape(TakeSnapshot(board, &Window{}, top, fixtureTime)).WriteTo(io.Discard)
+				check(b, Scrape(io.Discard, TakeSnapshot(board, &Window{}, top, fixtureTime)))
 			}
 		})
 	}

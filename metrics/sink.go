@@ -1,7 +1,7 @@
 package metrics
 
 import (
-	"io"
+	"bufio"
 	"math"
 	"slices"
 	"strconv"
@@ -42,42 +42,35 @@ func newFamily(kind, name, help string, labels []string) *family {
 	return f
 }
 
-// sink writes the series of one scrape, straight as text: those of each family for
-// itself, as the format wants them one after the other. With 10,000 backends there are
-// 370,000 series, and to make client_golang's types of them and text of these took five
-// times as long.
+// sink writes the series of one scrape, family by family as the format wants them, and
+// straight as text: it goes over the things that a family is about, and of what it is
+// told of each it takes what is the family's. So a scrape needs no memory but the snapshot.
+// With 10,000 backends there are 370,000 series: to make client_golang's types of them and
+// text of these took five times as long, and 50 MB.
 type sink struct {
-	compact  bool      // see Compact
-	families []textual // by index of the catalog
-	line     []byte    // the line being made
+	w       *bufio.Writer
+	compact bool // see Compact
 
-	// The labels made last, as text. All series of a thing come one after the other.
+	only *family // the one being written
+	head bool    // its head is written
+	line []byte  // the line being made
+
+	// The labels made last, as text: those of one thing are the same in many series.
 	family *family
 	values []string
 	labels []byte
 	bounds map[float64]string // of histograms, as labels
 }
 
-func newSink(compact bool) *sink {
-	return &sink{compact: compact, families: make([]textual, len(catalog)), family: &family{}, bounds: map[float64]string{}}
-}
+// TextType is the Content-Type of what Scrape writes: Prometheus' text format.
+const TextType = "text/plain; version=0.0.4; charset=utf-8"
 
-// text is all of it, by name of the families.
-func (out *sink) text() (all Text) {
-	byName := slices.Clone(catalog)
-	slices.SortFunc(byName, func(a, b *family) int { return strings.Compare(a.name, b.name) })
-	help := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	for _, f := range byName {
-		if lines := out.families[f.index]; lines != nil {
-			head := "# HELP " + f.name + " " + help.Replace(f.help) + "\n# TYPE " + f.name + " " + f.kind + "\n"
-			all = append(append(all, []byte(head)), lines...)
-		}
-	}
-	return all
-}
+var helpText = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
 func (out *sink) value(f *family, v float64, labels ...string) {
-	out.series(f, "", out.labelled(f, labels), "", v)
+	if f == out.only {
+		out.series("", out.labelled(f, labels), "", v)
+	}
 }
 
 func (out *sink) flag(f *family, on bool, labels ...string) {
@@ -90,26 +83,32 @@ func (out *sink) flag(f *family, on bool, labels ...string) {
 
 // counts adds the word of each count as the last label.
 func (out *sink) counts(f *family, counts Counts, labels ...string) {
+	if f != out.only {
+		return
+	}
 	others := out.labelled(f, labels)
 	name := f.labels[len(f.labels)-1]
 	for word, n := range counts.All() {
 		if n == 0 && out.compact {
 			continue
 		}
-		out.series(f, "", others, name+`="`+word+`"`, float64(n))
+		out.series("", others, name+`="`+word+`"`, float64(n))
 	}
 }
 
 func (out *sink) histogram(f *family, h Histogram, labels ...string) {
+	if f != out.only {
+		return
+	}
 	all := out.labelled(f, labels)
 	for _, b := range h.Buckets {
-		out.series(f, "_bucket", all, out.bound(b.LE), float64(b.Count))
+		out.series("_bucket", all, out.bound(b.LE), float64(b.Count))
 	}
 	if n := len(h.Buckets); n == 0 || !math.IsInf(h.Buckets[n-1].LE, 1) {
-		out.series(f, "_bucket", all, out.bound(math.Inf(1)), float64(h.Count))
+		out.series("_bucket", all, out.bound(math.Inf(1)), float64(h.Count))
 	}
-	out.series(f, "_sum", all, "", h.Sum)
-	out.series(f, "_count", all, "", float64(h.Count))
+	out.series("_sum", all, "", h.Sum)
+	out.series("_count", all, "", float64(h.Count))
 }
 
 func (out *sink) bound(le float64) string {
@@ -141,9 +140,16 @@ func (out *sink) labelled(f *family, values []string) []byte {
 	return out.labels
 }
 
-// series adds one line.
-func (out *sink) series(f *family, suffix string, labels []byte, last string, v float64) {
-	line := append(append(out.line[:0], f.name...), suffix...)
+// series writes one line.
+func (out *sink) series(suffix string, labels []byte, last string, v float64) {
+	f, line := out.only, out.line[:0]
+	if !out.head {
+		out.head = true
+		line = append(append(append(append(line, "# HELP "...), f.name...), ' '), helpText.Replace(f.help)...)
+		line = append(append(append(append(line, "\n# TYPE "...), f.name...), ' '), f.kind...)
+		line = append(line, '\n')
+	}
+	line = append(append(line, f.name...), suffix...)
 	if len(labels)+len(last) > 0 {
 		line = append(append(line, '{'), labels...)
 		if len(labels) > 0 && last != "" {
@@ -151,9 +157,8 @@ func (out *sink) series(f *family, suffix string, labels []byte, last string, v 
 		}
 		line = append(append(line, last...), '}')
 	}
-	line = append(appendNumber(append(line, ' '), v), '\n')
-	out.line = line
-	out.families[f.index].add(line)
+	out.line = append(appendNumber(append(line, ' '), v), '\n')
+	_, _ = out.w.Write(out.line) // it keeps its first error for Flush
 }
 
 var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
@@ -169,42 +174,4 @@ func appendNumber(b []byte, v float64) []byte {
 		return append(b, "-Inf"...)
 	}
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
-}
-
-// textual is text that grows without being copied: in blocks that double.
-type textual [][]byte
-
-const (
-	firstBlock = 512
-	largeBlock = 64 << 10
-)
-
-func (t *textual) add(line []byte) {
-	last := len(*t) - 1
-	if last < 0 || cap((*t)[last])-len((*t)[last]) < len(line) {
-		size := firstBlock
-		if last >= 0 {
-			size = min(2*cap((*t)[last]), largeBlock)
-		}
-		*t = append(*t, make([]byte, 0, max(size, len(line))))
-		last++
-	}
-	(*t)[last] = append((*t)[last], line...)
-}
-
-// Text is one scrape in Prometheus' text format, in pieces.
-type Text [][]byte
-
-// TextType is the Content-Type of a Text.
-const TextType = "text/plain; version=0.0.4; charset=utf-8"
-
-// WriteTo implements io.WriterTo. It may be called by several at once.
-func (t Text) WriteTo(w io.Writer) (n int64, err error) {
-	for _, piece := range t {
-		some, err := w.Write(piece)
-		if n += int64(some); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
 }

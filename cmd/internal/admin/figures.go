@@ -1,11 +1,10 @@
 package admin
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -24,31 +23,26 @@ import (
 //
 //	/readyz ──────────────────────────────────┐
 //	/status.json ─► shelf of JSON ────────────┼─► snapshots ─► Options.Snapshot
-//	/metrics ─────► shelf of text ────────────┘
+//	/metrics ─────► shelf of snapshots ───────┘
 //
-// With 10,000 backends the text of /metrics is some 45 MB and the JSON as much; twenty
-// scrapers must not have twenty of them.
+// With 10,000 backends a snapshot is some 7 MB and the JSON 40; twenty scrapers must not
+// have twenty of them. The text of /metrics is 45 MB and is written as it is made.
 type figures struct {
 	snapshots *flight[metrics.Snapshot]
-	metrics   *shelf[metrics.Text]
+	metrics   *shelf[metrics.Snapshot]
+	registry  *prometheus.Registry // of the process
+	log       *slog.Logger
 	status    *shelf[[]byte]
 }
 
 func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
-	f := &figures{}
+	f := &figures{registry: prometheus.NewRegistry(), log: log}
 	f.snapshots = newFlight(func() (metrics.Snapshot, error) { return snapshot(), nil })
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
+	f.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	f.metrics = newShelf(func() (metrics.Text, error) {
-		s, err := f.snapshots.get(context.Background())
-		if err != nil {
-			return nil, err
-		}
-		return append(process(registry, log), metrics.Scrape(s)...), nil // by name: go, process, sluice
-	})
+	f.metrics = newShelf(func() (metrics.Snapshot, error) { return f.snapshots.get(context.Background()) })
 	f.status = newShelf(func() ([]byte, error) {
 		s, err := f.snapshots.get(context.Background())
 		if err != nil {
@@ -60,23 +54,8 @@ func newFigures(snapshot func() metrics.Snapshot, log *slog.Logger) *figures {
 	return f
 }
 
-// process renders what client_golang tells of the process. What it cannot tell is left out.
-func process(registry prometheus.Gatherer, log *slog.Logger) metrics.Text {
-	families, err := registry.Gather()
-	var text bytes.Buffer
-	for _, family := range families {
-		if _, wrong := expfmt.MetricFamilyToText(&text, family); wrong != nil {
-			err = errors.Join(err, wrong)
-		}
-	}
-	if err != nil {
-		log.Warn("metrics of the process", "error", err)
-	}
-	return metrics.Text{text.Bytes()}
-}
-
 func (f *figures) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	text, release, err := f.metrics.get(r.Context(), w)
+	s, release, err := f.metrics.get(r.Context(), w)
 	if err != nil {
 		say(w, http.StatusServiceUnavailable, err.Error())
 		return
@@ -85,16 +64,28 @@ func (f *figures) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", metrics.TextType)
 	w.Header().Set("Vary", "Accept-Encoding")
 	if !takesGzip(r) {
-		_, _ = text.WriteTo(w) // fails only when the reader has gone
+		f.scrape(w, s)
 		return
 	}
 	w.Header().Set("Content-Encoding", "gzip")
 	packed := packers.Get().(*gzip.Writer)
 	defer packers.Put(packed)
 	packed.Reset(w)
-	if _, err = text.WriteTo(packed); err == nil {
-		_ = packed.Close()
+	f.scrape(packed, s)
+	_ = packed.Close() // fails only when the reader has gone
+}
+
+// scrape writes what client_golang tells of the process, less what it cannot tell, and then
+// the snapshot: by name. Writing fails only when the reader has gone.
+func (f *figures) scrape(w io.Writer, s metrics.Snapshot) {
+	families, err := f.registry.Gather()
+	if err != nil {
+		f.log.Warn("metrics of the process", "error", err)
 	}
+	for _, family := range families {
+		_, _ = expfmt.MetricFamilyToText(w, family)
+	}
+	_ = metrics.Scrape(w, s)
 }
 
 // packers are of a megabyte each.

@@ -17,17 +17,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"sluice/metrics"
 )
-
-// takeLarge gives metrics that fit into no socket's buffers: 10 MB, made once.
-func takeLarge() (metrics.Text, error) { return largeMetrics(), nil }
-
-var largeMetrics = sync.OnceValue(func() metrics.Text {
-	return metrics.Text{bytes.Repeat([]byte("large 1\n"), 10<<20/8)}
-})
 
 // Twenty scrapers while a snapshot is being taken: it and one more serve them all, over
 // all pages.
@@ -189,14 +181,28 @@ func TestShelf(t *testing.T) {
 	})
 }
 
-// What client_golang cannot tell of the process is a line in the log.
+// What client_golang cannot tell of the process is a line in the log, and the rest is there.
 func TestFaultyProcessMetrics(t *testing.T) {
 	var log logBuffer
-	registry := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("two of a kind") })
-	process(registry, slog.New(slog.NewTextHandler(&log, nil)))
+	f := newFigures(func() metrics.Snapshot { return metrics.Snapshot{} }, slog.New(slog.NewTextHandler(&log, nil)))
+	defer f.close()
+	f.registry.MustRegister(broken{})
+	w := httptest.NewRecorder()
+	f.serveMetrics(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "two of a kind") {
 		t.Errorf("the log says %q", got)
 	}
+	if text := w.Body.String(); !strings.Contains(text, "\ngo_goroutines ") || !strings.Contains(text, "\nsluice_ready 0\n") {
+		t.Error(text)
+	}
+}
+
+// broken is a collector that fails.
+type broken struct{}
+
+func (broken) Describe(chan<- *prometheus.Desc) {}
+func (broken) Collect(to chan<- prometheus.Metric) {
+	to <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(errors.New("two of a kind")), errors.New("two of a kind"))
 }
 
 // Who takes gzip gets it, and the same text; a registry's own metrics come first.

@@ -192,7 +192,7 @@ func (r *running) well() {
 func large() metrics.Snapshot {
 	var s metrics.Snapshot
 	for i := range 30_000 {
-		s.Workers = append(s.Workers, metrics.Worker{Number: i, State: metrics.WorkerRunning})
+		s.Workers = append(s.Workers, metrics.Worker{Number: i, PID: 1, State: metrics.WorkerRunning})
 	}
 	s.Ready = true
 	return s
