@@ -57,6 +57,10 @@ func fixtureTopology() Topology {
 				Lookups: map[string]uint64{"found": 10, "nxdomain": 2},
 				Names:   []Name{{"db", 2, started, true}, {"spare", 0, time.Time{}, false}},
 			},
+			Files: []File{
+				{Kind: "backends", Path: "/etc/sluice/web.json", OK: true, Entries: 3},
+				{Kind: "prefixes", Path: "/etc/sluice/deny.txt", Entries: 100000, Faults: 2, Fault: "line 7: no prefix"},
+			},
 			Config: Config{
 				Path: "sluice.toml", SHA256: "0123456789ab", Generation: 2,
 				Reload: Reload{Succeeded: true, LastSuccess: started, Results: map[string]uint64{ReloadSuccess: 1}},

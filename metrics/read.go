@@ -18,6 +18,7 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 	}
 	s.DNS.Lookups = map[string]uint64{}
 	maps.Copy(s.DNS.Lookups, t.DNS.Lookups)
+	s.Files = append([]File{}, t.Files...)
 	s.DNS.Names = append([]Name{}, t.DNS.Names...)
 	s.Config.Reload.Results = map[string]uint64{}
 	for _, word := range reloadResults {

@@ -102,6 +102,10 @@ var (
 	dnsAge       = gauge("dns_answer_age_seconds", "Time since a name server last said what a name stands for.", "name")
 	dnsStale     = gauge("dns_stale", "1 while lookups fail and a name stands for what it did before.", "name")
 
+	fileOK      = gauge("file_ok", "1 while what a followed file says is in force; 0: it is missing or faulty, and what it said before is.", "kind", "path")
+	fileEntries = gauge("file_entries", "Backends or prefixes of a followed file that are in force.", "kind", "path")
+	fileFaults  = counter("file_faults_total", "Times a followed file could not be taken.", "kind", "path")
+
 	workersInState   = gauge("workers", "Processes that host acceptors.", "state")
 	workerRestarts   = counter("worker_restarts_total", "Times a worker was started again after it ended by itself.", "worker")
 	workerCPU        = counter("worker_cpu_seconds_total", "CPU time of the worker's process.", "worker")
@@ -181,6 +185,7 @@ func (out *sink) others(s Snapshot) {
 	}
 	out.service(s.Service)
 	out.dns(s.DNS, s.Time)
+	out.files(s.Files)
 	out.workers(s.Workers)
 	if n := s.Netns; n != nil {
 		out.value(netnsOverflows, float64(n.ListenOverflows))
@@ -319,6 +324,15 @@ func (out *sink) dns(d DNS, now time.Time) {
 		if !n.Answered.IsZero() {
 			out.value(dnsAge, now.Sub(n.Answered).Seconds(), name)
 		}
+	}
+}
+
+func (out *sink) files(all []File) {
+	for _, f := range all {
+		path := utf8(f.Path)
+		out.flag(fileOK, f.OK, f.Kind, path)
+		out.value(fileEntries, float64(f.Entries), f.Kind, path)
+		out.value(fileFaults, float64(f.Faults), f.Kind, path)
 	}
 }
 

@@ -31,6 +31,7 @@ type Service struct {
 	Metrics      string    `json:"-"`             // Full or Compact; "" = Full
 	NeedsBackend bool      `json:"needs_backend"` // readiness asks for a backend in each pool, too
 	DNS          DNS       `json:"dns"`
+	Files        []File    `json:"files"` // that are followed
 	Config       Config    `json:"config"`
 }
 
@@ -46,6 +47,16 @@ type Name struct {
 	Addresses int       `json:"addresses"`
 	Answered  time.Time `json:"answered"` // when a server last said what is in use; zero = never
 	Stale     bool      `json:"stale"`    // the last lookup failed, and what an earlier one said is in use
+}
+
+// File is one that is followed for what it lists.
+type File struct {
+	Kind    string `json:"kind"` // backends | prefixes
+	Path    string `json:"path"`
+	OK      bool   `json:"ok"`              // what it says is in force
+	Entries int    `json:"entries"`         // of what is in force
+	Faults  uint64 `json:"faults"`          // times that it could not be taken
+	Fault   string `json:"fault,omitempty"` // why it is not OK
 }
 
 // AccessLog is what became of its lines.

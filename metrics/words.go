@@ -59,10 +59,11 @@ type Reject uint8
 // The rejections of the board.
 const (
 	RejectMaxSessions Reject = iota // limits.max_sessions or the listener's max_sessions reached
+	RejectDenied                    // the client's address may not connect: allow and deny of the listener
 	NumRejects
 )
 
-var rejectNames = [NumRejects]string{"max_sessions"}
+var rejectNames = [NumRejects]string{"max_sessions", "denied"}
 
 func (r Reject) String() string { return nameOf(rejectNames[:], int(r)) }
 

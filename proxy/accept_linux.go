@@ -221,6 +221,9 @@ func (a *Acceptor) countHeld(l *listener, of int) {
 // admit makes a session of an accepted connection and opens it, or closes it
 // with a RST when a limit is reached. The rows count it as held already.
 func (a *Acceptor) admit(l *listener, fd int) {
+	if l.guarded() && !a.mayEnter(l, fd) {
+		return
+	}
 	if !a.takePlace(l) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
 		a.noteReject(l, fd, metrics.RejectMaxSessions)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"sluice/metrics"
+	"sluice/proxy/access"
 	"sluice/proxy/pool"
 )
 
@@ -12,8 +13,9 @@ import (
 // Generation shows a Plan in which its listener is closed or gone.
 type View struct {
 	Own    Sockets
-	Groups map[metrics.ID]Group // of each of the Plan's listeners
-	Mail   []int                // by seat, where to pass a connection on to; -1 = nobody is there
+	Groups map[metrics.ID]Group   // of each of the Plan's listeners
+	Mail   []int                  // by seat, where to pass a connection on to; -1 = nobody is there
+	Access map[uint64]*access.Set // by the number that listeners' Guards have
 }
 
 // Sockets are one seat's descriptors.
@@ -57,9 +59,10 @@ type listener struct {
 	phase    Phase // in which this acceptor is with it
 	pool     *pooled
 	cells    *metrics.ListenerCells
-	settling bool // on the list of those whose rows are looked at
-	rejitter bool // the running sessions are given a new max_duration
-	retune   bool // and their backends' sockets a new Tuning
+	admitted *access.Set // who may connect; nil = everybody
+	settling bool        // on the list of those whose rows are looked at
+	rejitter bool        // the running sessions are given a new max_duration
+	retune   bool        // and their backends' sockets a new Tuning
 }
 
 // pooled is an acceptor's part of a pool.
@@ -130,6 +133,9 @@ func (b *Bound) bindListeners(a *Acceptor, v View) error {
 		}
 		if made.socket < 0 && made.phase == PhaseServing {
 			return fmt.Errorf("listener %q: no socket", l.Name)
+		}
+		if made.admitted = v.Access[l.Guard.Access]; made.admitted == nil && l.Guard.Access != 0 {
+			return fmt.Errorf("listener %q: no access set %d", l.Name, l.Guard.Access)
 		}
 		b.listeners = append(b.listeners, made)
 		for int(l.ID.Index()) >= len(b.byIndex) {

@@ -78,6 +78,7 @@ type Listener struct {
 	MaxDuration       time.Duration // accept to close
 	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
 	ToBackend         Tuning        // of the connections to backends
+	Guard             Guard         // who may connect
 }
 
 // Tuning is what a socket is given when it is connected.

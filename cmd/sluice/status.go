@@ -52,6 +52,7 @@ type glance struct {
 		Generation uint64         `json:"generation"`
 		Reload     metrics.Reload `json:"reload"`
 	} `json:"config"`
+	Files     []metrics.File `json:"files"`
 	Listeners []struct {
 		metrics.Listener
 		Waiting   int64 `json:"waiting"`
@@ -113,6 +114,11 @@ func (s *glance) write(w io.Writer) error {
 		s.Version, nonEmpty(" ", s.Name), state, s.ago(s.Started), s.Mode, s.Config.Generation)
 	if r := s.Config.Reload; !r.Succeeded {
 		fmt.Fprintf(w, "the last reload, %s ago, changed nothing: %s\n", s.ago(r.LastTime), r.Last)
+	}
+	for _, f := range s.Files {
+		if !f.OK {
+			fmt.Fprintf(w, "%s is not in force: %s; %d %s that it had before are\n", f.Path, f.Fault, f.Entries, f.Kind)
+		}
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tPOOL\tSTEERING\tHELD\tACCEPTED\tLAST MINUTE\tWAITING")

@@ -51,6 +51,9 @@ var letters = [metrics.NumReasons]byte{
 //     second: R before the first byte, Q waiting for a backend, C connecting, D relaying, - at its end
 func code(r *journal.Record) [2]byte {
 	if r.Kind == journal.KindRejected {
+		if r.Reject == metrics.RejectDenied {
+			return [2]byte{'P', 'R'} // as of HAProxy's tcp-request connection reject
+		}
 		return [2]byte{'P', 'C'}
 	}
 	first := letters[r.Reason]

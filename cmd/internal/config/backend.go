@@ -11,6 +11,8 @@ type Backend struct {
 	Address string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME
 	Weight  int    // 1..256: its share among the pool's backends. 1 with srv:, whose records have weights
 	Backup  bool   // picked only when no other may be
+
+	FromFile bool // it stands in the pool's BackendsFile and not in the configuration
 }
 
 // maxWeight bounds weight: shares finer than 1 in 256 nobody can see.

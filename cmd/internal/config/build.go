@@ -14,19 +14,21 @@ type builder struct {
 	origin map[string]Fault
 	// broken are the tables of names ("listener", "pool") that could not be read
 	// as such; nothing can be said about what is missing in them.
-	broken map[string]bool
-	env    Environment
-	asked  map[string]bool // variables that the file asked for
-	digest string          // of the file; "" = none was read
+	broken  map[string]bool
+	isEmpty map[string]bool // tables of pools whose list of backends is
+	env     Environment
+	asked   map[string]bool // variables that the file asked for
+	digest  string          // of the file; "" = none was read
 }
 
 func newBuilder(env Environment) *builder {
 	return &builder{
-		config: Default(),
-		origin: make(map[string]Fault),
-		broken: make(map[string]bool),
-		env:    env,
-		asked:  make(map[string]bool),
+		config:  Default(),
+		origin:  make(map[string]Fault),
+		broken:  make(map[string]bool),
+		isEmpty: make(map[string]bool),
+		env:     env,
+		asked:   make(map[string]bool),
 	}
 }
 

@@ -21,7 +21,10 @@ func (b *builder) check() {
 	}
 	for _, p := range b.config.Pools {
 		table := pathOf("pool", p.Name)
-		if _, given := b.origin[table+".backends"]; !given {
+		if b.isEmpty[table] && p.BackendsFile == "" {
+			b.fault(b.origin[table+".backends"], "must be %s; got an empty one", backendList.must)
+		}
+		if _, given := b.origin[table+".backends"]; !given && p.BackendsFile == "" {
 			b.fault(b.origin[table], `backends is missing, such as backends = ["10.0.0.1:8080"]`)
 		}
 		if d := DefaultPool(""); p.Keepalive == AsListener && (p.KeepaliveInterval != d.KeepaliveInterval || p.KeepaliveCount != d.KeepaliveCount) {

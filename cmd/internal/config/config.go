@@ -133,6 +133,7 @@ type Listener struct {
 	Freebind          bool          // Bind may be an address that this machine does not have yet
 	IPv6Only          bool
 	MPTCP             bool
+	Access            Access
 	Share             bool // another sluice of the same user may join the port
 }
 
@@ -140,6 +141,7 @@ type Listener struct {
 type Pool struct {
 	Name              string // metric label
 	Backends          []Backend
+	BackendsFile      string // absolute path of a file with more of them, which is followed; "" = none
 	Pick              string // one of the Pick words
 	ConnectTimeout    time.Duration
 	Retries           int           // further tries of one session after its first
@@ -280,7 +282,8 @@ func DefaultListener(name string) Listener {
 		// Off, so about 15 minutes (net.ipv4.tcp_retries2): the option also ends who is
 		// alive and takes nothing for so long, and holds in place of KeepaliveCount.
 		UserTimeout: 0,
-		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
+		Access:      Access{Refuse: RefuseRST}, // it costs both sides least
+		Buffer:      0,                         // what the kernel measures fits a fast path as well as a slow one
 	}
 }
 

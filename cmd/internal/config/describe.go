@@ -38,6 +38,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		for _, b := range p.Backends {
 			row("", "%s", b)
 		}
+		if p.BackendsFile != "" {
+			row("", "and those in %s", p.BackendsFile)
+		}
 	}
 	a := c.Acceptors
 	auto := ""
@@ -76,6 +79,7 @@ func (l Listener) notes() string {
 		name string
 	}{
 		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
+		{l.Access.Limited(), "access " + l.Access.String()},
 		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},
 		{l.WaitForBackend > 0, fmt.Sprintf("at most %d wait %s for a backend", l.MaxWaiting, short(l.WaitForBackend))},
 	} {

@@ -177,6 +177,9 @@ func (f *file) option(o option, s scope, value any, at Fault) {
 		value = expanded
 	}
 	if list, is := value.([]any); is {
+		if o.kind.each != nil && !f.each(o, list, at) {
+			return
+		}
 		expanded, err := f.expandAll(list)
 		if err != nil {
 			f.fault(at, "%v", err)
@@ -206,14 +209,11 @@ func (f *file) expandAll(list []any) (all []any, err error) {
 // backends sets a list whose elements have places of their own.
 func (f *file) backends(p *Pool, o option, value any, at Fault) {
 	elements, ok := value.([]any)
-	if !ok || len(elements) == 0 {
-		got := "an empty one"
-		if !ok {
-			got = show(value)
-		}
-		f.fault(at, "must be %s; got %s", o.kind.must, got)
+	if !ok {
+		f.fault(at, "must be %s; got %s", o.kind.must, show(value))
 		return
 	}
+	f.isEmpty[pathOf("pool", p.Name)] = len(elements) == 0
 	var texts []string
 	var places []Fault
 	for i, e := range elements {

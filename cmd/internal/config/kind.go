@@ -20,6 +20,7 @@ type kind struct {
 	must  string                         // completes "must be ..."
 	words []string                       // if it is one of few
 	parse func(raw any) (x any, ok bool) // raw as TOML decodes it; x has the field's type
+	each  func(text string) error        // what is wrong with one element of a list; nil = parse tells
 	json  map[string]any                 // the JSON Schema of what is usually written; nil = any text
 }
 
@@ -287,7 +288,7 @@ var instanceName = kind{
 // builder.setBackends.
 var backendList = kind{
 	must: `a list of backends, such as ["10.0.0.1:8080", "10.0.0.2:8080 weight=2"]`,
-	json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "minItems": 1},
+	json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}},
 }
 
 // textList takes a list of texts, each of which is ok. As text it stands in one, with

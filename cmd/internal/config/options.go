@@ -109,7 +109,14 @@ var options = []option{
 	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},
 	{"listener.*.share", rebind, boolean, func(s scope) any { return &s.l.Share }},
 
+	{"listener.*.allow", live, prefixList, func(s scope) any { return &s.l.Access.Allow }},
+	{"listener.*.deny", live, prefixList, func(s scope) any { return &s.l.Access.Deny }},
+	{"listener.*.allow_file", live, filePath, func(s scope) any { return &s.l.Access.AllowFile }},
+	{"listener.*.deny_file", live, filePath, func(s scope) any { return &s.l.Access.DenyFile }},
+	{"listener.*.refuse", live, oneOf(RefuseRST, RefuseFIN, RefuseSilent), func(s scope) any { return &s.l.Access.Refuse }},
+
 	{"pool.*.backends", live, backendList, func(s scope) any { return &s.p.Backends }},
+	{"pool.*.backends_file", live, filePath, func(s scope) any { return &s.p.BackendsFile }},
 	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},

@@ -80,6 +80,9 @@ func (s *Source) build() (*builder, error) {
 	}
 	b.checkVariables()
 	b.checkWatch(s)
+	for _, l := range b.config.Listeners {
+		b.checkAccess(l)
+	}
 	_, err := b.finish()
 	return b, err
 }

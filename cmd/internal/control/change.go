@@ -39,6 +39,9 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err != nil {
 		return err
 	}
+	if err := s.guard(next); err != nil {
+		return err
+	}
 	if err := next.gatherPools(before, s.ledger, s.board); err != nil {
 		return err
 	}
@@ -225,6 +228,7 @@ func (s *service) commit(next *state) {
 	next.dropMissing(s.ledger)
 	next.toldIn(next.generation)
 	s.replace(next)
+	s.admission.keep(next.fronts)
 }
 
 // replace makes next the state that is in force.

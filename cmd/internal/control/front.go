@@ -26,6 +26,8 @@ type front struct {
 	choice  choice
 	leaving *departure // nil = it serves
 	goneIn  uint64     // the first Plan without it
+
+	admitted *admitted // who may connect; nil = everybody
 }
 
 func (f *front) phase() proxy.Phase {

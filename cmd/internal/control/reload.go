@@ -82,7 +82,15 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 		return s.verdict(false, err.Error(), nil)
 	}
 	inForce, _ := s.shown()
-	asked := c
+	if !dryRun {
+		s.follow(inForce.config, c)
+		s.files.Again()
+		defer func() {
+			inForce, _ := s.shown()
+			s.follow(inForce.config)
+		}()
+	}
+	asked := s.withFiles(c)
 	c = config.Keep(inForce.config, asked)
 	changes := s.touched(inForce, config.Diff(inForce.config, asked))
 	if dryRun {
@@ -106,6 +114,7 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 			s.replace(&next)
 			return nil
 		}
+		c = s.withFiles(c) // they may have changed meanwhile
 		if err := s.change(c, sha256, s.resolver.known(c)); err != nil {
 			return err
 		}

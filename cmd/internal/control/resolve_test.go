@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/discovery"
 	"sluice/metrics"
 )
 
@@ -92,7 +93,8 @@ func TestSilentNameServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer board.Close()
-	s := &service{Options: Options{Signals: signals, Log: slog.New(slog.DiscardHandler)}, resolver: r, state: &state{}, board: board, ledger: newLedger()}
+	s := &service{Options: Options{Signals: signals, Log: slog.New(slog.DiscardHandler)}, resolver: r, state: &state{}, board: board, ledger: newLedger(),
+		files: discovery.NewFiles(t.Context(), slog.New(slog.DiscardHandler))}
 	signals <- os.Interrupt
 	begin = time.Now()
 	s.conduct(t.Context())

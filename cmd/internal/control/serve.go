@@ -37,6 +37,7 @@ import (
 	"sluice/cmd/internal/accesslog"
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/discovery"
 	"sluice/cmd/internal/health"
 	"sluice/cmd/internal/host"
 	"sluice/cmd/internal/logring"
@@ -98,13 +99,15 @@ type service struct {
 	mu    sync.Mutex // held while state is replaced or sockets are closed, and by whoever reads them elsewhere
 	state *state
 
-	ledger   *ledger
-	fronts   uint64  // how many there were
-	retiring seating // out of the Plan; their acceptors may still run
-	gone     []*front
-	resolver *resolver
-	quota    time.Time // when the CPU quota was looked at last
-	hurried  bool      // a second signal came: nothing is waited for any more
+	ledger    *ledger
+	fronts    uint64  // how many there were
+	retiring  seating // out of the Plan; their acceptors may still run
+	gone      []*front
+	resolver  *resolver
+	files     *discovery.Files
+	admission admission
+	quota     time.Time // when the CPU quota was looked at last
+	hurried   bool      // a second signal came: nothing is waited for any more
 }
 
 // Serve runs a service until a signal has ended it. It returns nil after a clean
@@ -158,6 +161,10 @@ func Serve(o Options) error {
 	defer s.resolver.stop()
 	s.resolver.follow(o.Config)
 	s.resolver.await(ctx)
+
+	s.files = discovery.NewFiles(ctx, o.Log)
+	defer func() { cancel(); s.files.Wait() }()
+	s.follow(o.Config)
 
 	s.window.Sample(s.board, nil, nil, s.started) // so that it has all accepts, from the first on
 
@@ -249,6 +256,8 @@ func (s *service) conduct(ctx context.Context) error {
 			s.retire(seat)
 		case <-s.resolver.Changed():
 			s.addressesChanged()
+		case <-s.files.Changed():
+			s.filesChanged()
 		case job := <-s.jobs:
 			job()
 			if watching.on != s.state.config.Reload.Watch {

@@ -25,7 +25,7 @@ func (s *service) snapshot() metrics.Snapshot {
 		Service: metrics.Service{
 			Version: s.Version, GoVersion: runtime.Version(), Name: s.Config.Instance, Mode: s.Config.Acceptors.Mode,
 			Started: s.started, Ready: s.ready.Load(), Draining: s.draining.Load(), MaxSessions: st.config.Limits.MaxSessions, Metrics: st.config.Admin.Metrics,
-			NeedsBackend: st.config.Admin.Ready == config.ReadyBackend, DNS: s.resolver.show(),
+			NeedsBackend: st.config.Admin.Ready == config.ReadyBackend, DNS: s.resolver.show(), Files: s.showFiles(),
 			LinesLost: s.linesLost(), AccessLog: s.access.Stats(), AdminShed: s.admin.Shed(),
 			Config: metrics.Config{Path: s.Path, SHA256: st.sha256, Generation: st.generation, Reload: s.reloads.show()},
 		},

@@ -155,7 +155,7 @@ func planListener(f *front, pool pooled) proxy.Listener {
 		WaitForBackend: l.WaitForBackend, MaxWaiting: l.MaxWaiting,
 		FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 		MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
-		ToBackend: toBackend(l, pool.config),
+		ToBackend: toBackend(l, pool.config), Guard: planGuard(f),
 	}
 }
 
@@ -219,9 +219,12 @@ func dropMissing[K comparable](m *ids[K], has map[metrics.ID]bool, generation ui
 
 // orders are what the host is told: the Plan, and all descriptors.
 func (s *state) orders() host.Orders {
-	o := host.Orders{Plan: s.plan, Groups: map[metrics.ID]host.Group{}, DrainTimeout: s.config.Limits.DrainTimeout}
+	o := host.Orders{Plan: s.plan, Groups: map[metrics.ID]host.Group{}, Access: map[uint64]host.Access{}, DrainTimeout: s.config.Limits.DrainTimeout}
 	for _, f := range s.fronts {
 		o.Groups[f.id] = host.Group{Sockets: f.descriptors(), Rows: f.steered.rows, Picked: f.choice.picked, HandOff: f.choice.handOff}
+		if f.admitted != nil {
+			o.Access[f.admitted.number] = f.admitted.order()
+		}
 	}
 	for _, seat := range s.seats {
 		for len(o.Mail) <= seat.number {

@@ -13,6 +13,7 @@ import (
 	"sluice/metrics"
 	"sluice/metrics/journal"
 	"sluice/proxy"
+	"sluice/proxy/access"
 )
 
 // holdings are a worker's acceptor and the descriptors it has for it. They belong to
@@ -26,6 +27,7 @@ type holdings struct {
 	running  bool
 
 	listeners map[metrics.ID]*holding
+	access    map[uint64]*access.Set
 	receive   int // its mailbox; -1 = none
 	send      [metrics.MaxAcceptors]int
 	staged    map[int]*proxy.Sockets // of hung siblings, before the rescue begins
@@ -48,7 +50,7 @@ type holding struct {
 func newHoldings(b *metrics.Board, j *journal.Writer, start *workerStart, notices chan proxy.Notice) (*holdings, error) {
 	h := &holdings{
 		seat: start.Seat, board: b, cells: b.Acceptor(start.Seat), receive: -1,
-		listeners: map[metrics.ID]*holding{}, staged: map[int]*proxy.Sockets{}, lent: map[int]*proxy.Sockets{},
+		listeners: map[metrics.ID]*holding{}, access: map[uint64]*access.Set{}, staged: map[int]*proxy.Sockets{}, lent: map[int]*proxy.Sockets{},
 	}
 	for i := range h.send {
 		h.send[i] = -1
@@ -95,6 +97,13 @@ func (h *holdings) takeOne(g gift, fd int) error {
 			return rows.Close()
 		}
 		l.rows, l.seats = rows, rowsOf(rows)
+	case giftAccess:
+		set, err := access.Open(fd)
+		if err != nil {
+			return fmt.Errorf("access set: %w", err)
+		}
+		h.access[g.Access] = set
+		unix.Close(fd)
 	case giftReceive:
 		h.place(&h.receive, fd)
 	case giftSend:
@@ -163,7 +172,7 @@ func (h *holdings) bind(b *body) error {
 func (h *holdings) view(b *body) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: h.receive},
-		Groups: map[metrics.ID]proxy.Group{},
+		Groups: map[metrics.ID]proxy.Group{}, Access: h.access,
 	}
 	if err := b.Plan.Check(); err != nil {
 		return v, err

@@ -1,12 +1,14 @@
 package host
 
 import (
+	"maps"
 	"slices"
 	"time"
 
 	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
+	"sluice/proxy/access"
 )
 
 // gone are descriptors that nothing names any more.
@@ -32,13 +34,16 @@ func (h *holdings) trim(b *body) *gone {
 	own := proxy.PhaseClosed
 	phases := map[metrics.ID]proxy.Phase{}
 	var mail []int
+	sets := map[uint64]bool{}
 	if b != nil {
 		own, _ = b.phase(h.seat)
 		mail = b.Mail
 		for i := range b.Plan.Listeners {
 			phases[b.Plan.Listeners[i].ID] = b.Plan.Listeners[i].Phase
+			sets[b.Plan.Listeners[i].Guard.Access] = true
 		}
 	}
+	maps.DeleteFunc(h.access, func(number uint64, _ *access.Set) bool { return !sets[number] })
 	for id, l := range h.listeners {
 		phase, named := phases[id]
 		if l.socket >= 0 && (!named || max(phase, own) >= proxy.PhaseClosed) {

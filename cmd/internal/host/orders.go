@@ -8,6 +8,7 @@ import (
 	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
+	"sluice/proxy/access"
 )
 
 // Orders are all that acceptors are told: what to do, and with which descriptors.
@@ -15,9 +16,10 @@ import (
 type Orders struct {
 	Plan         *proxy.Plan // its generation is above that of the Plan in force
 	Groups       map[metrics.ID]Group
-	Mail         []Mailbox        // by seat
-	Settings     []proxy.Settings // by seat; an acceptor keeps those of its start
-	DrainTimeout time.Duration    // of a worker whose supervisor has died
+	Access       map[uint64]Access // by the number that listeners' Guards have
+	Mail         []Mailbox         // by seat
+	Settings     []proxy.Settings  // by seat; an acceptor keeps those of its start
+	DrainTimeout time.Duration     // of a worker whose supervisor has died
 }
 
 // Group is one listener's sockets and rows. The socket that a seat has of a listener
@@ -26,6 +28,13 @@ type Group struct {
 	Sockets         []int // by seat; -1 = none
 	Rows            *steering.Rows
 	Picked, HandOff bool // as in proxy.Group
+}
+
+// Access is one access set, the same for all acceptors. File is its descriptor, by which
+// workers get it; -1 where there are none.
+type Access struct {
+	Set  *access.Set
+	File int
 }
 
 // Mailbox is where an acceptor receives passed connections, and where the others
@@ -65,6 +74,9 @@ func (o *Orders) check() error {
 		g, ok := o.Groups[l.ID]
 		if !ok || g.Rows == nil {
 			return fmt.Errorf("listener %q: no group", l.Name)
+		}
+		if n := l.Guard.Access; n != 0 && o.Access[n].Set == nil {
+			return fmt.Errorf("listener %q: no access set", l.Name)
 		}
 		for _, s := range o.Plan.Seats {
 			// One that came while the other leaves has none: nothing waits for it there.

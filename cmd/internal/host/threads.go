@@ -12,6 +12,7 @@ import (
 	"sluice/listener"
 	"sluice/metrics"
 	"sluice/proxy"
+	"sluice/proxy/access"
 )
 
 // threads is the host of mode "goroutine": every acceptor a thread of this process.
@@ -119,7 +120,10 @@ func (t *threads) acceptor(e *edition, seat int) (*thread, error) {
 func (t *threads) view(e *edition, seat int) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: e.mailbox(seat).Receive},
-		Groups: map[metrics.ID]proxy.Group{},
+		Groups: map[metrics.ID]proxy.Group{}, Access: map[uint64]*access.Set{},
+	}
+	for number, set := range e.Access {
+		v.Access[number] = set.Set
 	}
 	for i := range e.Plan.Listeners {
 		l := &e.Plan.Listeners[i]

@@ -21,6 +21,7 @@ type told struct {
 	// The descriptors that it was given, as it keeps them: see holdings.trim.
 	sockets map[metrics.ID]bool
 	rows    map[metrics.ID]bool
+	access  map[uint64]bool
 	receive bool
 	send    [metrics.MaxAcceptors]uint64 // the birth of who receives there; 0 = nobody
 	lent    map[int]*loan                // by hung seat
@@ -35,17 +36,19 @@ type loan struct {
 }
 
 func newTold() told {
-	return told{sockets: map[metrics.ID]bool{}, rows: map[metrics.ID]bool{}, lent: map[int]*loan{}}
+	return told{sockets: map[metrics.ID]bool{}, rows: map[metrics.ID]bool{}, access: map[uint64]bool{}, lent: map[int]*loan{}}
 }
 
 // trim forgets the descriptors that e does not name; the worker closes them.
 func (t *told) trim(e *edition) {
-	named := map[metrics.ID]bool{}
+	named, sets := map[metrics.ID]bool{}, map[uint64]bool{}
 	if e != nil {
 		for i := range e.Plan.Listeners {
-			named[e.Plan.Listeners[i].ID] = true
+			l := &e.Plan.Listeners[i]
+			named[l.ID], sets[l.Guard.Access] = true, true
 		}
 	}
+	maps.DeleteFunc(t.access, func(number uint64, _ bool) bool { return !sets[number] })
 	gone := func(id metrics.ID, _ bool) bool { return !named[id] }
 	maps.DeleteFunc(t.sockets, gone)
 	maps.DeleteFunc(t.rows, gone)
@@ -165,10 +168,15 @@ func (s *supervisor) lackingLocked(w *worker, e *edition) (gifts []gift, fds []i
 			gifts, fds = append(gifts, g), append(fds, fd)
 		}
 	}
+	asked := map[uint64]bool{}
 	for i := range e.Plan.Listeners {
 		id := e.Plan.Listeners[i].ID
 		want(gift{Kind: giftSocket, Listener: id}, e.socket(id, w.seat), t.sockets[id])
 		want(gift{Kind: giftRows, Listener: id}, e.Groups[id].Rows.FD(), t.rows[id])
+		if n := e.Plan.Listeners[i].Guard.Access; n != 0 && !asked[n] {
+			asked[n] = true // several listeners may have it
+			want(gift{Kind: giftAccess, Access: n}, e.Access[n].File, t.access[n])
+		}
 	}
 	want(gift{Kind: giftReceive}, e.mailbox(w.seat).Receive, t.receive)
 	for seat := range metrics.MaxAcceptors {
@@ -187,6 +195,8 @@ func (t *told) keep(gifts []gift, birth func(seat int) uint64) {
 			t.sockets[g.Listener] = true
 		case giftRows:
 			t.rows[g.Listener] = true
+		case giftAccess:
+			t.access[g.Access] = true
 		case giftReceive:
 			t.receive = true
 		case giftSend:

@@ -95,6 +95,7 @@ type gift struct {
 	Kind     giftKind   `json:"kind"`
 	Listener metrics.ID `json:"listener,omitempty"`
 	Seat     int        `json:"seat,omitempty"`
+	Access   uint64     `json:"access,omitempty"`
 }
 
 type giftKind string
@@ -104,6 +105,7 @@ const (
 	giftRows       giftKind = "rows"        // of Listener
 	giftReceive    giftKind = "receive"     // the worker's own mailbox
 	giftSend       giftKind = "send"        // to Seat's mailbox
+	giftAccess     giftKind = "access"      // the access set with the number Access
 	giftRescue     giftKind = "rescue"      // Seat's socket of Listener
 	giftRescueMail giftKind = "rescue_mail" // Seat's mailbox, to receive from
 )

@@ -26,6 +26,7 @@ func somePlan() *proxy.Plan {
 			WaitForBackend: time.Second, MaxWaiting: 9,
 			MaxDuration: time.Hour, MaxDurationJitter: 0.25,
 			ToBackend: proxy.Tuning{KeepIdle: 30, KeepInterval: 10, KeepCount: 3, UserTimeout: 1500, Buffer: 1 << 18},
+			Guard:     proxy.Guard{Access: 1 << 60, Refuse: proxy.RefuseSilent},
 		}},
 		Pools: []pool.Pool{{
 			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Source: netip.MustParseAddr("127.0.0.9"),
@@ -43,7 +44,7 @@ func messages() []message {
 		{Kind: kindPlan, Body: &body{
 			Plan: somePlan(), Picked: []metrics.ID{metrics.NewID(1, 1<<40)}, HandOff: []metrics.ID{7}, Mail: []int{0, 63}, DrainTimeout: time.Second,
 		}},
-		{Kind: kindGive, ID: 2, Gifts: []gift{{Kind: giftSocket, Listener: metrics.NewID(1, 1<<40)}, {Kind: giftSend, Seat: 63}}},
+		{Kind: kindGive, ID: 2, Gifts: []gift{{Kind: giftSocket, Listener: metrics.NewID(1, 1<<40)}, {Kind: giftSend, Seat: 63}, {Kind: giftAccess, Access: 1 << 60}}},
 		{Kind: kindBind, ID: 1<<64 - 1},
 		{Kind: kindCommit, ID: 3},
 		{Kind: kindUnbind, ID: 4},

@@ -44,6 +44,7 @@ type Calls struct {
 	LowUnsent func(fd int)                      // from now on it takes little more than the network does
 	Close     func(fd int) syscall.Errno
 	Reset     func(fd int) syscall.Errno // close with a RST
+	Vanish    func(fd int) syscall.Errno // close without a word to the peer, as far as may be
 	SendFD    func(mail int, label uint64, fd int) syscall.Errno
 	ReceiveFD func(mail int) (label uint64, fd int, errno syscall.Errno) // fd -1: it could not be installed
 	Pipe      func(size int) (r, w, capacity int, errno syscall.Errno)
@@ -123,6 +124,7 @@ func Linux() Calls {
 			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 			return sysClose(fd)
 		},
+		Vanish:    sysVanish,
 		SendFD:    mail.send,
 		ReceiveFD: mail.receive,
 		Pipe:      sysPipe,

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"sluice/cmd/internal/discovery"
+	"sluice/proxy/access"
+)
+
+// Access says who may connect to a listener: of the prefixes that contain a client's
+// address the longest counts, and deny where it is in both. With an allow list only who is
+// on it may connect.
+type Access struct {
+	Allow, Deny         []string // prefixes, addresses
+	AllowFile, DenyFile string   // absolute paths of lists of the same; "" = none
+	Refuse              string   // one of the Refuse words
+}
+
+// The words of refuse.
+const (
+	RefuseRST    = "rst"
+	RefuseFIN    = "fin"
+	RefuseSilent = "silent"
+)
+
+// Limited says whether anybody may not connect.
+func (a Access) Limited() bool { return a.Only() || len(a.Deny) > 0 || a.DenyFile != "" }
+
+// Only says whether those alone may connect that allow names.
+func (a Access) Only() bool { return len(a.Allow) > 0 || a.AllowFile != "" }
+
+// String is the access in a few words.
+func (a Access) String() string {
+	var lists []string
+	for _, l := range []struct {
+		name, file string
+		n          int
+	}{{"allow", a.AllowFile, len(a.Allow)}, {"deny", a.DenyFile, len(a.Deny)}} {
+		if l.n > 0 {
+			lists = append(lists, fmt.Sprintf("%s %d", l.name, l.n))
+		}
+		if l.file != "" {
+			lists = append(lists, l.name+" "+l.file)
+		}
+	}
+	return strings.Join(lists, " and ") + ", refused by " + a.Refuse
+}
+
+var prefixList = kind{
+	must: `a list of addresses and prefixes, such as ["10.0.0.0/8", "fd00::1"]`,
+	json: map[string]any{"type": "array", "items": map[string]any{"type": "string"}},
+	each: func(text string) error {
+		_, err := access.ParsePrefix(text)
+		return err
+	},
+	parse: textList("", func(text string) bool {
+		_, err := access.ParsePrefix(text)
+		return err == nil
+	}).parse,
+}
+
+var filePath = kind{
+	must: `an absolute path, or ""`,
+	parse: onText(func(text string) (string, error) {
+		if text != "" && !filepath.IsAbs(text) {
+			return text, errors.New("not absolute")
+		}
+		return text, nil
+	}),
+}
+
+// checkAccess reports lists of prefixes that cannot be taken: a service without them would
+// let in whom it should not.
+func (b *builder) checkAccess(l Listener) {
+	table := pathOf("listener", l.Name)
+	for _, f := range []struct{ key, path string }{{"allow_file", l.Access.AllowFile}, {"deny_file", l.Access.DenyFile}} {
+		if f.path == "" {
+			continue
+		}
+		data, err := discovery.ReadRegular(f.path)
+		if err == nil {
+			_, err = access.ParseList(data)
+		}
+		if err != nil {
+			b.fault(b.origin[table+"."+f.key], "%s: %v", f.path, err)
+		}
+	}
+}
+
+// each looks at the elements of a list one by one: a fault says where it stands.
+func (f *file) each(o option, list []any, at Fault) (ok bool) {
+	ok = true
+	for i, e := range list {
+		place := f.place(elementKey(at.Key, i))
+		text, is := e.(string)
+		if !is {
+			f.fault(place, "must be text; got %s", show(e))
+			ok = false
+			continue
+		}
+		text, err := expand(text, f.lookup)
+		if err == nil && text != "" {
+			err = o.kind.each(text)
+		}
+		if err != nil {
+			f.fault(place, "%v", err)
+			ok = false
+		}
+	}
+	return ok
+}

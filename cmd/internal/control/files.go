@@ -1,0 +1,211 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/discovery"
+	"sluice/cmd/internal/host"
+	"sluice/metrics"
+	"sluice/proxy"
+	"sluice/proxy/access"
+)
+
+// The kinds of files that a service follows, as metrics name them.
+const (
+	filePrefixes = "prefixes" // allow_file, deny_file
+	fileBackends = "backends" // backends_file
+)
+
+func prefixesOf(path string) discovery.FileWanted {
+	return discovery.FileWanted{FileKey: discovery.FileKey{Kind: filePrefixes, Path: path}, Parse: func(data []byte) (any, int, error) {
+		list, err := access.ParseList(data)
+		return &prefixes{list}, len(list), err
+	}}
+}
+
+func backendsOf(path string) discovery.FileWanted {
+	return discovery.FileWanted{FileKey: discovery.FileKey{Kind: fileBackends, Path: path}, Parse: func(data []byte) (any, int, error) {
+		list, err := config.ParseBackends(data)
+		return list, len(list), err
+	}}
+}
+
+// follow has the files of these configurations followed, and no others any more.
+func (s *service) follow(cs ...config.Config) {
+	var wanted []discovery.FileWanted
+	for _, c := range cs {
+		for _, l := range c.Listeners {
+			for _, path := range []string{l.Access.AllowFile, l.Access.DenyFile} {
+				if path != "" {
+					wanted = append(wanted, prefixesOf(path))
+				}
+			}
+		}
+		for _, p := range c.Pools {
+			if p.BackendsFile != "" {
+				wanted = append(wanted, backendsOf(p.BackendsFile))
+			}
+		}
+	}
+	s.files.Want(wanted)
+}
+
+// withFiles is c with what its files of backends say now.
+func (s *service) withFiles(c config.Config) config.Config {
+	return c.WithFiles(func(path string) []config.Backend {
+		list, _ := s.files.Contents(discovery.FileKey{Kind: fileBackends, Path: path}).([]config.Backend)
+		return list
+	})
+}
+
+// filesChanged puts in force what files say now. A reload that is under way does that
+// itself, and tells again once it is over.
+func (s *service) filesChanged() {
+	if !s.reloads.one.TryLock() {
+		return
+	}
+	defer s.reloads.one.Unlock()
+	c := s.withFiles(s.state.config)
+	s.resolver.follow(c)
+	if err := s.change(c, s.state.sha256, s.resolver.known(c)); err != nil {
+		s.resolver.follow(s.state.config)
+		s.Log.Error("what files say is not in force", "error", err)
+		return
+	}
+	s.Log.Info("what files say is in force", "generation", s.state.generation)
+}
+
+// admission are the access sets of a service: those of listeners with the same lists are one.
+type admission struct {
+	last uint64
+	sets map[lists]*admitted
+}
+
+// lists are what an access set is made of. As long as they are the same, so is it.
+type lists struct {
+	allow, deny         string // the inline ones
+	allowFile, denyFile *prefixes
+	only                bool
+}
+
+// prefixes are the contents of a file.
+type prefixes struct{ list []netip.Prefix }
+
+// admitted is an access set and its number.
+type admitted struct {
+	number uint64
+	set    *access.Set
+	file   *os.File // by which workers get it; nil in goroutine mode
+}
+
+// guard finds the access set of each front that serves. An error leaves everything as it is.
+func (s *service) guard(next *state) error {
+	for i, f := range next.fronts {
+		if f.leaving != nil {
+			continue
+		}
+		made, err := s.admitted(f.config.Access)
+		if err != nil {
+			return fmt.Errorf("listener %q: %w", f.config.Name, err)
+		}
+		if f.admitted != made {
+			copied := *f
+			copied.admitted, next.fronts[i] = made, &copied
+		}
+	}
+	return nil
+}
+
+// admitted is the set of an access; nil = everybody may connect.
+func (s *service) admitted(a config.Access) (*admitted, error) {
+	if !a.Limited() {
+		return nil, nil
+	}
+	of := lists{
+		allow: strings.Join(a.Allow, " "), deny: strings.Join(a.Deny, " "), only: a.Only(),
+		allowFile: s.prefixesIn(a.AllowFile), denyFile: s.prefixesIn(a.DenyFile),
+	}
+	if a.AllowFile != "" && of.allowFile == nil || a.DenyFile != "" && of.denyFile == nil {
+		return nil, errors.New("its list of prefixes cannot be had") // it could as config checked it; the log has why
+	}
+	if made := s.admission.sets[of]; made != nil {
+		return made, nil
+	}
+	made := &admitted{number: s.admission.last + 1, set: access.New(of.allowFile.and(a.Allow), of.denyFile.and(a.Deny), of.only)}
+	if s.Config.Acceptors.Mode == config.ModeProcess {
+		var err error
+		if made.file, err = access.File(made.set.Image()); err != nil {
+			return nil, err
+		}
+	}
+	s.admission.last++
+	if s.admission.sets == nil {
+		s.admission.sets = map[lists]*admitted{}
+	}
+	s.admission.sets[of] = made
+	return made, nil
+}
+
+func (s *service) prefixesIn(path string) *prefixes {
+	p, _ := s.files.Contents(discovery.FileKey{Kind: filePrefixes, Path: path}).(*prefixes)
+	return p
+}
+
+// and are the prefixes and those of a list that config has checked.
+func (p *prefixes) and(list []string) (all []netip.Prefix) {
+	if p != nil {
+		all = slices.Clone(p.list)
+	}
+	for _, text := range list {
+		if one, err := access.ParsePrefix(text); err == nil {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// keep gives back the sets that no front has any more.
+func (a *admission) keep(fronts []*front) {
+	for of, made := range a.sets {
+		if !slices.ContainsFunc(fronts, func(f *front) bool { return f.admitted == made }) {
+			delete(a.sets, of)
+			made.file.Close() // nil has nothing to close
+		}
+	}
+}
+
+// order is the set as hosts are told of it.
+func (m *admitted) order() host.Access {
+	file := -1
+	if m.file != nil {
+		file = int(m.file.Fd())
+	}
+	return host.Access{Set: m.set, File: file}
+}
+
+// planGuard is what acceptors do with connections to a front before they are sessions.
+func planGuard(f *front) proxy.Guard {
+	g := proxy.Guard{Refuse: refusals[f.config.Access.Refuse]}
+	if f.admitted != nil {
+		g.Access = f.admitted.number
+	}
+	return g
+}
+
+var refusals = map[string]proxy.Refuse{
+	config.RefuseRST: proxy.RefuseRST, config.RefuseFIN: proxy.RefuseFIN, config.RefuseSilent: proxy.RefuseSilent,
+}
+
+// showFiles is what metrics tell.
+func (s *service) showFiles() (all []metrics.File) {
+	for _, f := range s.files.Facts() {
+		all = append(all, metrics.File{Kind: f.Kind, Path: f.Path, OK: f.OK, Entries: f.Entries, Faults: f.Faults, Fault: f.Fault})
+	}
+	return all
+}
