@@ -47,8 +47,9 @@ type header struct {
 	magic   uint64
 	version uint64
 	size    uint64
-	born    int64 // CLOCK_MONOTONIC, nanoseconds
-	_       [4]uint64
+	born    int64     // CLOCK_MONOTONIC, nanoseconds
+	secret  [2]uint64 // see Board.Secret
+	_       [2]uint64
 }
 
 // NewBoard makes an empty board, owned by this process. The caller closes it.
@@ -62,7 +63,7 @@ func NewBoard() (*Board, error) {
 		closeFD(fd)
 		return nil, fmt.Errorf("create board: %w", err)
 	}
-	*b.header() = header{magic: boardMagic, version: layoutVersion, size: uint64(boardSize), born: monotonic()}
+	*b.header() = header{magic: boardMagic, version: layoutVersion, size: uint64(boardSize), born: monotonic(), secret: newSecret()}
 	return b, nil
 }
 

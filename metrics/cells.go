@@ -88,24 +88,26 @@ type PoolCells struct {
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache
 // line of their own, the control plane's on the acceptor.
 type AcceptorCells struct {
-	Heartbeat     Gauge   // CLOCK_MONOTONIC, nanoseconds, at the end of its last turn
-	Sessions      Gauge   // over all listeners
-	Turns         Counter // of its loop
-	Accepting     Gauge   // 1 while it takes new connections
-	PipesOpen     Gauge   // pipes that exist
-	PipesInUse    Gauge   // of these, lent to a half
-	PipeFallbacks Counter // times a half wanted a pipe and copied instead
-	SpillBytes    Gauge   // bytes held in user memory because a receiver's socket was full
-	Backoffs      Counter // times accepting paused for lack of descriptors or memory
-	ThreadID      Gauge   // the thread its loop is locked to; 0 = not running, or not pinned
-	PID           Gauge   // the process it runs in
-	CPU           Gauge   // the CPU it is pinned to plus one; 0 = any
-	Batched       Gauge   // 1 while the kernel schedules it in batches
-	Parked        Gauge   // 1 while it waits in epoll for as long as it takes
-	Generation    Gauge   // of the Plan it runs; 0 = none yet
-	Paused        Gauge   // 1 while it accepts nothing for lack of descriptors or memory
-	SpliceDenied  Counter // splice(2) calls that this machine refuses; after the first, all is copied
-	_             [7]uint64
+	Heartbeat        Gauge   // CLOCK_MONOTONIC, nanoseconds, at the end of its last turn
+	Sessions         Gauge   // over all listeners
+	Turns            Counter // of its loop
+	Accepting        Gauge   // 1 while it takes new connections
+	PipesOpen        Gauge   // pipes that exist
+	PipesInUse       Gauge   // of these, lent to a half
+	PipeFallbacks    Counter // times a half wanted a pipe and copied instead
+	SpillBytes       Gauge   // bytes held in user memory because a receiver's socket was full
+	Backoffs         Counter // times accepting paused for lack of descriptors or memory
+	ThreadID         Gauge   // the thread its loop is locked to; 0 = not running, or not pinned
+	PID              Gauge   // the process it runs in
+	CPU              Gauge   // the CPU it is pinned to plus one; 0 = any
+	Batched          Gauge   // 1 while the kernel schedules it in batches
+	Parked           Gauge   // 1 while it waits in epoll for as long as it takes
+	Generation       Gauge   // of the Plan it runs; 0 = none yet
+	Paused           Gauge   // 1 while it accepts nothing for lack of descriptors or memory
+	SpliceDenied     Counter // splice(2) calls that this machine refuses; after the first, all is copied
+	SourcesEvicted   Counter // sources whose rate was forgotten to make room
+	SourcesUntracked Counter // sessions of sources for which there was no room: no limit per source counted
+	_                [5]uint64
 
 	Hung   Gauge   // 1 while it does not turn although it was given something
 	Hangs  Counter // times that was so

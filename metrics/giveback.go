@@ -42,6 +42,7 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 			g.Store(0)
 		}
 	}
+	b.giveBackSources(seat)
 	return lost
 }
 

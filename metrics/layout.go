@@ -7,7 +7,7 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired
+//	header │ Held │ Weights │ Failing │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
 //	              by target index                                        │
 //	         ┌───────────────────────────────────────────────────────────┘
 //	         ▼
@@ -58,7 +58,7 @@ const (
 	stripeSize = (targetsEnd + pageAlign - 1) &^ (pageAlign - 1)
 
 	// 1.6 GiB of addresses. Memory is spent on the pages that were touched only.
-	boardSize = stripesAt + stripes*stripeSize
+	boardSize = (sourcesEnd + pageAlign - 1) &^ (pageAlign - 1)
 )
 
 // table is where a stripe keeps its cells of one kind.

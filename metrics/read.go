@@ -214,6 +214,7 @@ func (a *AcceptorStats) read(c *AcceptorCells) {
 	a.PipesInUse = c.PipesInUse.Load()
 	a.PipeFallbacks = c.PipeFallbacks.Load()
 	a.SpliceDenied = c.SpliceDenied.Load()
+	a.SourcesEvicted, a.SourcesUntracked = c.SourcesEvicted.Load(), c.SourcesUntracked.Load()
 	a.SpillBytes = c.SpillBytes.Load()
 	a.Backoffs = c.Backoffs.Load()
 	a.Batched = c.Batched.Load() != 0

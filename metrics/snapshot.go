@@ -92,21 +92,23 @@ type TargetStats struct {
 // AcceptorStats is an acceptor with its figures over all listeners.
 type AcceptorStats struct {
 	Acceptor
-	Hung          bool   `json:"hung"`       // it does not turn; a sibling serves what waits for it
-	Hangs         uint64 `json:"hangs"`      // times that was so
-	Parked        bool   `json:"parked"`     // it waits for as long as it takes
-	Generation    int64  `json:"generation"` // of the Plan it runs
-	Sessions      int64  `json:"sessions"`
-	Accepting     bool   `json:"accepting"`
-	Turns         uint64 `json:"turns"`
-	PipesOpen     int64  `json:"pipes_open"`
-	PipesInUse    int64  `json:"pipes_in_use"`
-	PipeFallbacks uint64 `json:"pipe_fallbacks"`
-	SpliceDenied  uint64 `json:"splice_denied"`
-	SpillBytes    int64  `json:"spill_bytes"`
-	Backoffs      uint64 `json:"backoffs"`
-	Batched       bool   `json:"batched"`
-	ThreadID      int64  `json:"thread_id"`     // 0 = not running, or not pinned and so on any
-	PID           int64  `json:"pid"`           // 0 = not running
-	CPU           *int64 `json:"cpu,omitempty"` // pinned to; left out = any
+	Hung             bool   `json:"hung"`       // it does not turn; a sibling serves what waits for it
+	Hangs            uint64 `json:"hangs"`      // times that was so
+	Parked           bool   `json:"parked"`     // it waits for as long as it takes
+	Generation       int64  `json:"generation"` // of the Plan it runs
+	Sessions         int64  `json:"sessions"`
+	Accepting        bool   `json:"accepting"`
+	Turns            uint64 `json:"turns"`
+	PipesOpen        int64  `json:"pipes_open"`
+	PipesInUse       int64  `json:"pipes_in_use"`
+	PipeFallbacks    uint64 `json:"pipe_fallbacks"`
+	SpliceDenied     uint64 `json:"splice_denied"`
+	SourcesEvicted   uint64 `json:"sources_evicted"`
+	SourcesUntracked uint64 `json:"sources_untracked"`
+	SpillBytes       int64  `json:"spill_bytes"`
+	Backoffs         uint64 `json:"backoffs"`
+	Batched          bool   `json:"batched"`
+	ThreadID         int64  `json:"thread_id"`     // 0 = not running, or not pinned and so on any
+	PID              int64  `json:"pid"`           // 0 = not running
+	CPU              *int64 `json:"cpu,omitempty"` // pinned to; left out = any
 }

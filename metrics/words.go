@@ -58,12 +58,15 @@ type Reject uint8
 
 // The rejections of the board.
 const (
-	RejectMaxSessions Reject = iota // limits.max_sessions or the listener's max_sessions reached
-	RejectDenied                    // the client's address may not connect: allow and deny of the listener
+	RejectMaxSessions    Reject = iota // limits.max_sessions or the listener's max_sessions reached
+	RejectDenied                       // the client's address may not connect: allow and deny of the listener
+	RejectSourceSessions               // its source has as many sessions as it may
+	RejectSourceRate                   // its source comes more often than it may
+	RejectRate                         // the listener gets more new sessions than it takes
 	NumRejects
 )
 
-var rejectNames = [NumRejects]string{"max_sessions", "denied"}
+var rejectNames = [NumRejects]string{"max_sessions", "denied", "source_sessions", "source_rate", "rate"}
 
 func (r Reject) String() string { return nameOf(rejectNames[:], int(r)) }
 

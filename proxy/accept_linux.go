@@ -221,17 +221,23 @@ func (a *Acceptor) countHeld(l *listener, of int) {
 // admit makes a session of an accepted connection and opens it, or closes it
 // with a RST when a limit is reached. The rows count it as held already.
 func (a *Acceptor) admit(l *listener, fd int) {
-	if l.guarded() && !a.mayEnter(l, fd) {
-		return
+	var in entry
+	if l.guarded() {
+		var ok bool
+		if in, ok = a.enter(l, fd); !ok {
+			return
+		}
 	}
 	if !a.takePlace(l) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
 		a.noteReject(l, fd, metrics.RejectMaxSessions)
+		a.sources.Leave(in.source)
 		a.drop(l)
 		a.sys.Reset(fd)
 		return
 	}
 	slot, s := a.slab.get()
+	a.holdSource(slot, in.source)
 	s.listener = uint16(l.ID.Index())
 	s.fd = [2]int32{int32(fd), -1}
 	s.opened, s.moved = a.now, a.tick
@@ -244,6 +250,10 @@ func (a *Acceptor) admit(l *listener, fd int) {
 	if errno := a.watch(slot, s, client); errno != 0 {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 		a.end(slot, s, cutFor(metrics.ReasonInternal))
+		return
+	}
+	if in.wait > 0 {
+		a.carryOn(slot, s, a.hold(s, in.wait))
 		return
 	}
 	a.carryOn(slot, s, a.dial(slot, s))

@@ -8,6 +8,7 @@ import (
 
 	"sluice/metrics"
 	"sluice/metrics/journal"
+	"sluice/proxy/access"
 	"sluice/proxy/internal/sys"
 )
 
@@ -44,6 +45,7 @@ type Acceptor struct {
 	intake
 	holdings
 	journaling
+	guarding
 	inbox
 }
 
@@ -113,6 +115,7 @@ func New(o Options) (*Acceptor, error) {
 	a.random = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(o.Seat)))
 	a.slab.first = a.random.Uint32() & genMask
 	a.probes = newProbes()
+	a.sources = access.NewSources(o.Board, o.Seat)
 	a.ended = make(chan struct{})
 	if o.MaxFD > 0 {
 		a.sys.LeaveFrom(o.MaxFD)

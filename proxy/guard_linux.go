@@ -2,15 +2,20 @@ package proxy
 
 import (
 	"net/netip"
+	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/access"
 )
 
 // Guard is how a listener treats connections before they become sessions. The zero Guard
 // lets all in, and costs nothing.
 type Guard struct {
-	Access uint64 // number of the access set, which a View has; 0 = everybody may connect
-	Refuse Refuse // what is done to those that may not
+	Access uint64        // number of the access set, which a View has; 0 = everybody may connect
+	Rate   access.Rate   // of new sessions, over all acceptors
+	Source access.Limit  // of each source, over all acceptors
+	Delay  time.Duration // a session that comes too quickly waits at most so long; 0 = it is turned away
+	Refuse Refuse
 }
 
 // Refuse is how a connection is turned away.
@@ -23,29 +28,84 @@ const (
 	RefuseSilent               // the client is told nothing, as far as the kernel allows
 )
 
-// guarded says whether there is anything to ask before a session begins.
-func (l *listener) guarded() bool { return l.admitted != nil }
+// guarding is what an acceptor has for it.
+type guarding struct {
+	sources  access.Sources
+	sourceOf []uint32 // by slot: what access.Sources.Leave takes; as long as the last slot that had one
+}
 
-// mayEnter judges a connection by its client's address, before it takes a place. One that
+// entry is what a connection that may enter holds until its session begins.
+type entry struct {
+	source uint32
+	wait   time.Duration // before it is dialed
+}
+
+// guarded says whether there is anything to ask before a session begins.
+func (l *listener) guarded() bool {
+	return l.admitted != nil || l.Guard.Source.On() || l.Guard.Rate.Every > 0
+}
+
+// enter judges a connection by its client's address, before it takes a place. One that
 // may not enter is counted and turned away: fd is closed then.
-func (a *Acceptor) mayEnter(l *listener, fd int) bool {
-	reject, ok := a.judge(l, a.sys.PeerAddr(fd).Addr())
+func (a *Acceptor) enter(l *listener, fd int) (e entry, ok bool) {
+	e, reject, ok := a.judge(l, a.sys.PeerAddr(fd).Addr())
 	if ok {
-		return true
+		return e, true
 	}
 	l.cells.Rejected[reject].Add(1)
 	a.noteReject(l, fd, reject)
 	a.drop(l)
 	a.turnAway(l, fd)
-	return false
+	return e, false
 }
 
-// judge says why a client may not enter.
-func (a *Acceptor) judge(l *listener, client netip.Addr) (reject metrics.Reject, ok bool) {
+// judge says why a client may not enter. What it takes is given back then.
+func (a *Acceptor) judge(l *listener, client netip.Addr) (e entry, reject metrics.Reject, ok bool) {
+	g := &l.Guard
 	if l.admitted != nil && !l.admitted.Admits(client) {
-		return metrics.RejectDenied, false
+		return e, metrics.RejectDenied, false
 	}
-	return 0, true
+	if g.Source.On() {
+		var v access.Verdict
+		switch e.source, e.wait, v = a.sources.Enter(l.ID, client, &g.Source, a.now, g.Delay); v {
+		case access.TooMany:
+			return e, metrics.RejectSourceSessions, false
+		case access.TooQuickly:
+			return e, metrics.RejectSourceRate, false
+		}
+	}
+	wait, in := access.Spend(&a.Board.Rates()[l.ID.Index()], g.Rate, a.now, g.Delay)
+	if !in {
+		a.sources.Undo(e.source, &g.Source)
+		return e, metrics.RejectRate, false
+	}
+	e.wait = max(e.wait, wait)
+	return e, 0, true
+}
+
+// holdSource has a session give its source back when it ends.
+func (a *Acceptor) holdSource(slot int32, source uint32) {
+	if source == 0 {
+		return
+	}
+	for int(slot) >= len(a.sourceOf) {
+		a.sourceOf = append(a.sourceOf, 0)
+	}
+	a.sourceOf[slot] = source
+}
+
+// leaveSource does that.
+func (a *Acceptor) leaveSource(slot int32) {
+	if int(slot) < len(a.sourceOf) {
+		a.sources.Leave(a.sourceOf[slot])
+		a.sourceOf[slot] = 0
+	}
+}
+
+// hold lets a session wait before it is dialed for the first time.
+func (a *Acceptor) hold(s *session, wait time.Duration) outcome {
+	a.openings.of(s).until = a.tick + ticks(wait)
+	return outcome{state: stateWaiting}
 }
 
 // turnAway closes a connection as the listener says.

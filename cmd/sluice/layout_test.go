@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"cmd/internal/health":  {"cmd/internal/config", "metrics", "proxy/pool"},
 	"cmd/internal/logring": {},
 	"proxy":                {"metrics", "metrics/journal", "proxy/access", "proxy/internal/sys", "proxy/pool"},
-	"proxy/access":         {},
+	"proxy/access":         {"metrics"},
 	"proxy/internal/sys":   {},
 	"proxy/pool":           {"metrics"},
 	"listener":             {"metrics"},

@@ -51,7 +51,7 @@ var letters = [metrics.NumReasons]byte{
 //     second: R before the first byte, Q waiting for a backend, C connecting, D relaying, - at its end
 func code(r *journal.Record) [2]byte {
 	if r.Kind == journal.KindRejected {
-		if r.Reject == metrics.RejectDenied {
+		if r.Reject != metrics.RejectMaxSessions {
 			return [2]byte{'P', 'R'} // as of HAProxy's tcp-request connection reject
 		}
 		return [2]byte{'P', 'C'}

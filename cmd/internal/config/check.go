@@ -89,6 +89,7 @@ func (b *builder) checkListener(l Listener) {
 	case !b.broken["pool"] && !slices.ContainsFunc(b.config.Pools, func(p Pool) bool { return p.Name == l.Pool }):
 		b.unknownPool(at, l.Pool)
 	}
+	b.checkLimit(l)
 	if address, err := parseAddress(l.Bind); err == nil && l.IPv6Only && address.Addr().Is4() {
 		b.fault(b.origin[table+".ipv6_only"], "needs an IPv6 address to listen on, but bind is %q", l.Bind)
 	}

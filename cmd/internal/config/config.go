@@ -134,6 +134,7 @@ type Listener struct {
 	IPv6Only          bool
 	MPTCP             bool
 	Access            Access
+	Limit             Limit
 	Share             bool // another sluice of the same user may join the port
 }
 
@@ -283,7 +284,8 @@ func DefaultListener(name string) Listener {
 		// alive and takes nothing for so long, and holds in place of KeepaliveCount.
 		UserTimeout: 0,
 		Access:      Access{Refuse: RefuseRST}, // it costs both sides least
-		Buffer:      0,                         // what the kernel measures fits a fast path as well as a slow one
+		Limit:       defaultLimit(),
+		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
 	}
 }
 

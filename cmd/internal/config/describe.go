@@ -80,6 +80,7 @@ func (l Listener) notes() string {
 	}{
 		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
 		{l.Access.Limited(), "access " + l.Access.String()},
+		{l.Limit.String() != "", "at most " + l.Limit.String()},
 		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},
 		{l.WaitForBackend > 0, fmt.Sprintf("at most %d wait %s for a backend", l.MaxWaiting, short(l.WaitForBackend))},
 	} {

@@ -117,6 +117,12 @@ func drawConfig(t *rapid.T) Config {
 		if p.Keepalive == AsListener {
 			p.KeepaliveInterval, p.KeepaliveCount = 0, DefaultPool("").KeepaliveCount
 		}
+		if l.Limit.Rate == 0 {
+			l.Limit.Burst = 0
+		}
+		if l.Limit.SourceRate == 0 {
+			l.Limit.SourceBurst = 0
+		}
 		p.Health = fitting(p.Health)
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")

@@ -32,6 +32,55 @@ func (a Access) Limited() bool { return a.Only() || len(a.Deny) > 0 || a.DenyFil
 // Only says whether those alone may connect that allow names.
 func (a Access) Only() bool { return len(a.Allow) > 0 || a.AllowFile != "" }
 
+// Limit bounds new sessions, over all acceptors. 0 = no limit.
+type Limit struct {
+	Rate, Burst             int // new sessions a second, and at once; a Burst of 0 is a second's
+	SourceSessions          int // of one source, at a time
+	SourceRate, SourceBurst int // the same of one source
+	SourceIPv4, SourceIPv6  int // lengths of the prefix that is one source
+	Over                    string
+}
+
+// The words of over.
+const (
+	OverRefuse = "refuse"
+	OverDelay  = "delay"
+)
+
+const (
+	maxRate  = 1_000_000 // an accept alone takes longer than a microsecond
+	maxBurst = 1_000_000
+)
+
+// defaultLimit bounds nothing. Where something is bounded a source is an IPv4 address, or a
+// network of IPv6, of which each client may take any address.
+func defaultLimit() Limit { return Limit{SourceIPv4: 32, SourceIPv6: 64, Over: OverRefuse} }
+
+// checkLimit reports bursts of what has no rate.
+func (b *builder) checkLimit(l Listener) {
+	table := pathOf("listener", l.Name)
+	if l.Limit.Rate == 0 && l.Limit.Burst > 0 {
+		b.fault(b.origin[table+".burst"], "needs rate, such as rate = 100: without it nothing is limited")
+	}
+	if l.Limit.SourceRate == 0 && l.Limit.SourceBurst > 0 {
+		b.fault(b.origin[table+".source_burst"], "needs source_rate, such as source_rate = 10: without it nothing is limited")
+	}
+}
+
+// String is the limits in a few words; "" = there are none.
+func (l Limit) String() string {
+	var all []string
+	for _, x := range []struct {
+		n    int
+		text string
+	}{{l.Rate, "%d new a second"}, {l.SourceSessions, "%d sessions of a source"}, {l.SourceRate, "%d new a second of a source"}} {
+		if x.n > 0 {
+			all = append(all, fmt.Sprintf(x.text, x.n))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // String is the access in a few words.
 func (a Access) String() string {
 	var lists []string

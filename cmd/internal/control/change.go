@@ -65,6 +65,7 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	s.loosen(next, before)
 	s.access.Put(access)
 	s.commit(next)
+	s.forgetRates(next, before)
 	s.tellUnreached(next, before)
 	s.steer(next, before, opened, added)
 	s.watchdog.watch(next)

@@ -1,12 +1,14 @@
 package control
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/discovery"
@@ -191,11 +193,39 @@ func (m *admitted) order() host.Access {
 
 // planGuard is what acceptors do with connections to a front before they are sessions.
 func planGuard(f *front) proxy.Guard {
-	g := proxy.Guard{Refuse: refusals[f.config.Access.Refuse]}
+	l := f.config.Limit
+	g := proxy.Guard{
+		Refuse: refusals[f.config.Access.Refuse], Rate: planRate(l.Rate, l.Burst),
+		Source: access.Limit{IPv4: l.SourceIPv4, IPv6: l.SourceIPv6, Sessions: l.SourceSessions, Rate: planRate(l.SourceRate, l.SourceBurst)},
+	}
+	if l.Over == config.OverDelay {
+		g.Delay = maxDelay
+	}
 	if f.admitted != nil {
 		g.Access = f.admitted.number
 	}
 	return g
+}
+
+// forgetRates lets listeners whose rate has changed begin anew.
+func (s *service) forgetRates(next, before *state) {
+	for _, f := range next.fronts {
+		was := before.find(f.id)
+		if l := f.config.Limit; was == nil || was.config.Limit.Rate != l.Rate || was.config.Limit.Burst != l.Burst {
+			s.board.Rates()[f.id.Index()].Store(0)
+		}
+	}
+}
+
+// maxDelay is how long a session may be delayed that comes too quickly: most clients give up
+// after that.
+const maxDelay = 10 * time.Second
+
+func planRate(rate, burst int) access.Rate {
+	if rate == 0 {
+		return access.Rate{}
+	}
+	return access.Rate{Every: time.Second / time.Duration(rate), Burst: cmp.Or(burst, rate)}
 }
 
 var refusals = map[string]proxy.Refuse{

@@ -30,7 +30,7 @@ const (
 	wireVersion = 2
 	wireHead    = 5
 	// wireLimit bounds a frame. A Plan of as many targets and listeners as the board has
-	// takes 65,536 x 130 + 4,096 x 400 bytes = 10 MiB.
+	// takes 65,536 x 130 + 4,096 x 650 bytes = 11 MiB.
 	wireLimit = 16 << 20
 	// answerLimit bounds what a supervisor takes from a worker: 64 of them may be mad.
 	// An error's text is cut to errorLimit, so that it fits whatever JSON makes of it.

@@ -14,6 +14,7 @@ import (
 
 	"sluice/metrics"
 	"sluice/proxy"
+	"sluice/proxy/access"
 	"sluice/proxy/pool"
 )
 
@@ -26,7 +27,7 @@ func somePlan() *proxy.Plan {
 			WaitForBackend: time.Second, MaxWaiting: 9,
 			MaxDuration: time.Hour, MaxDurationJitter: 0.25,
 			ToBackend: proxy.Tuning{KeepIdle: 30, KeepInterval: 10, KeepCount: 3, UserTimeout: 1500, Buffer: 1 << 18},
-			Guard:     proxy.Guard{Access: 1 << 60, Refuse: proxy.RefuseSilent},
+			Guard:     proxy.Guard{Rate: access.Rate{Every: time.Second, Burst: 2}, Source: access.Limit{IPv4: 24, IPv6: 64, Sessions: 3}, Delay: time.Second, Refuse: proxy.RefuseSilent},
 		}},
 		Pools: []pool.Pool{{
 			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Source: netip.MustParseAddr("127.0.0.9"),
