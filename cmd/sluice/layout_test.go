@@ -32,6 +32,7 @@ var imports = map[string][]string{
 	"proxy/access":         {"metrics"},
 	"proxy/internal/sys":   {},
 	"proxy/pool":           {"metrics"},
+	"proxy/preamble":       {},
 	"listener":             {"metrics"},
 	"listener/steering":    {"listener", "metrics"},
 	"metrics":              {},
