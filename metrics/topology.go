@@ -1,6 +1,9 @@
 package metrics
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Topology is what the board does not know: the facts that the control plane
 // gathers for each Snapshot. Series of the board that the Topology does not name
@@ -90,10 +93,24 @@ type Listener struct {
 	Bind        string        `json:"bind"`    // as configured
 	Address     string        `json:"address"` // as bound, with the port the kernel chose
 	Pool        string        `json:"pool"`
-	MaxSessions int           `json:"max_sessions"` // 0 = no limit
-	Leaving     bool          `json:"leaving"`      // no longer configured; its sessions may finish
+	Proxy       string        `json:"proxy_protocol,omitempty"` // optional or required
+	Routes      []Route       `json:"routes,omitempty"`         // which sessions go to other pools
+	MaxSessions int           `json:"max_sessions"`             // 0 = no limit
+	Leaving     bool          `json:"leaving"`                  // no longer configured; its sessions may finish
 	Steering    Steering      `json:"steering"`
 	Queues      map[int]Queue `json:"-"` // by acceptor; one that could not be read is left out
+}
+
+// Route leads some of a listener's sessions to a pool of their own.
+type Route struct {
+	Name string `json:"name"`
+	Pool string `json:"pool"`
+	On   string `json:"on"` // what it goes by, in words
+}
+
+// Leads says whether a listener has sessions for a pool.
+func (l *Listener) Leads(pool string) bool {
+	return l.Pool == pool || slices.ContainsFunc(l.Routes, func(r Route) bool { return r.Pool == pool })
 }
 
 // Steering is how a listener's connections find their acceptor.

@@ -24,12 +24,20 @@ const (
 	ReasonWorkerDied                   // the process that held it ended (process mode); counted by the supervisor
 	ReasonInternal                     // a fault of sluice's own or of the machine (no memory, no descriptor for the backend)
 	ReasonLoop                         // the backend is a listener of the service itself
+
+	ReasonProxyMissing    // the client sent no PROXY header and must
+	ReasonProxyMalformed  // its PROXY header is wrong
+	ReasonProxyUntrusted  // a PROXY header is required, and the client may not send one
+	ReasonHelloMalformed  // its TLS ClientHello is wrong
+	ReasonPreambleTimeout // it had not said within preamble_timeout what routing needs
+
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{
 	"client_eof", "backend_eof", "client_reset", "backend_reset", "connect_failed", "connect_timeout", "no_backend",
 	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error", "loop",
+	"proxy_missing", "proxy_malformed", "proxy_untrusted", "hello_malformed", "preamble_timeout",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }

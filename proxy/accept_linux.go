@@ -256,7 +256,7 @@ func (a *Acceptor) admit(l *listener, fd int) {
 		a.carryOn(slot, s, a.hold(s, in.wait))
 		return
 	}
-	a.carryOn(slot, s, a.dial(slot, s))
+	a.carryOn(slot, s, a.ask(slot, s))
 }
 
 // drop tells steering that a connection is no longer held.

@@ -58,6 +58,7 @@ type listener struct {
 	socket   int   // this acceptor's
 	phase    Phase // in which this acceptor is with it
 	pool     *pooled
+	inquiry  *inquiry // nil = nothing is asked before a backend is dialed
 	cells    *metrics.ListenerCells
 	admitted *access.Set // who may connect; nil = everybody
 	settling bool        // on the list of those whose rows are looked at
@@ -128,6 +129,7 @@ func (b *Bound) bindListeners(a *Acceptor, v View) error {
 			Listener: l, Group: v.Groups[l.ID], socket: -1, phase: max(l.Phase, b.phase),
 			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID),
 		}
+		made.inquiry = newInquiry(&made.Listener, b.pools)
 		if fd, ok := v.Own.Listeners[l.ID]; ok {
 			made.socket = fd
 		}

@@ -36,6 +36,11 @@ func (p *Plan) Check() error {
 		if !pools.has(l.Pool) {
 			return fmt.Errorf("listener %q: no pool %#x", l.Name, uint64(l.Pool))
 		}
+		for _, r := range l.Preamble.Routes {
+			if !pools.has(r.Pool) {
+				return fmt.Errorf("listener %q, route %q: no pool %#x", l.Name, r.Name, uint64(r.Pool))
+			}
+		}
 	}
 	return nil
 }

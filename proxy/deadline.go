@@ -63,12 +63,18 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 func (a *Acceptor) expired(slot int32) {
 	s := a.slab.at(slot)
 	switch s.state {
+	case statePreamble:
+		if s.queued { // bytes may have come: they count
+			a.wheel.arm(slot, a.tick+1)
+			return
+		}
+		a.end(slot, s, cutFor(metrics.ReasonPreambleTimeout))
 	case stateDialing:
 		if s.ready[backend] != 0 { // answered in this very turn; its step will see it
 			a.wheel.arm(slot, a.tick+1)
 			return
 		}
-		if o := a.openings.of(s); !o.suspected && a.tick < a.tickAt(o.dialed)+ticks(a.listenerOf(s).pool.ConnectTimeout) {
+		if o := a.openings.of(s); !o.suspected && a.tick < a.tickAt(o.dialed)+ticks(a.poolOf(s).ConnectTimeout) {
 			a.carryOn(slot, s, a.unanswered(s))
 			return
 		}

@@ -16,7 +16,7 @@ import (
 func (a *Acceptor) dial(slot int32, s *session) outcome {
 	o := a.openings.of(s)
 	for {
-		p := a.listenerOf(s).pool
+		p := a.poolOf(s)
 		i := p.picker.Pick(o.tried[:o.tries], a.source(s, p))
 		if i < 0 {
 			a.setLacking(s, false) // it wanted a descriptor for a backend that is no more
@@ -49,7 +49,7 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 	if p.Pick != pool.SourceHash {
 		return netip.Addr{}
 	}
-	return a.sys.PeerAddr(int(s.fd[client])).Addr()
+	return a.clientOf(s).Addr()
 }
 
 // connect starts a connection to t. After any other errno than 0 and EINPROGRESS, which
@@ -158,12 +158,15 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 		s.fd[backend], s.ready[backend] = -1, 0
 		return a.dialFailed(slot, s, metrics.ConnectRefused)
 	}
+	if o, ok := a.introduce(slot, s); !ok {
+		return o
+	}
 	s.tuned = !a.listenerOf(s).ToBackend.Wanted()
 	c := a.targetOf(s)
 	c.Sessions.Add(1)
 	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))
 	a.noteConnected(s)
-	a.works(a.listenerOf(s).pool, a.openings.of(s).target)
+	a.works(a.poolOf(s), a.openings.of(s).target)
 	return outcome{state: stateRelaying}
 }
 
@@ -183,7 +186,7 @@ func (a *Acceptor) metItself(s *session) bool {
 
 // dialFailed ends a connect that was under way and goes on to the next backend.
 func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError) outcome {
-	p := a.listenerOf(s).pool
+	p := a.poolOf(s)
 	id := a.openings.of(s).target
 	a.dropBackend(s)
 	if a.mayTryAgain(s, p, id, class, false) {
@@ -195,7 +198,7 @@ func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError
 // unanswered is called when a connect has had no answer for some time: its target is
 // ranked last from then on, and the session goes on to wait.
 func (a *Acceptor) unanswered(s *session) outcome {
-	o, p := a.openings.of(s), a.listenerOf(s).pool
+	o, p := a.openings.of(s), a.poolOf(s)
 	o.suspected = true
 	o.until = a.tickAt(o.dialed) + ticks(p.ConnectTimeout)
 	a.suspect(p, o.target)

@@ -36,6 +36,7 @@
 //
 // Reading order: plan.go (what it is told), acceptor.go (what it is), bind.go and commit.go
 // (how it goes over to a Plan), session.go (the states, drawn), loop_linux.go (the turn), then
-// a connection's way: accept_linux.go, opening.go, dial_linux.go, wait.go, relay_linux.go,
-// close_linux.go. group.go is how acceptors help each other.
+// a connection's way: accept_linux.go, opening.go, preamble_linux.go, dial_linux.go,
+// introduce_linux.go, wait.go, relay_linux.go, close_linux.go. group.go is how acceptors help
+// each other.
 package proxy

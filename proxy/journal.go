@@ -86,6 +86,13 @@ func (a *Acceptor) noteAccepted(slot int32, s *session) {
 	a.noteStep(s, journal.KindAccepted)
 }
 
+// noteClient is told whose connection it really is.
+func (a *Acceptor) noteClient(s *session, client journal.Peer) {
+	if s.note != 0 {
+		a.notes.at(s.note).client = client
+	}
+}
+
 func (a *Acceptor) noteDial(s *session, target metrics.ID) {
 	if s.note == 0 {
 		return
@@ -185,7 +192,9 @@ func (a *Acceptor) describe(slot int32, s *session, kind journal.Kind) {
 	a.record = journal.Record{Session: a.idOf(slot, s), Listener: a.listenerOf(s).ID, Opened: s.opened, At: a.now, Kind: kind}
 	if s.note == 0 {
 		a.record.Flags = journal.Partial
-		a.record.Client = journal.PeerOf(a.sys.PeerAddr(int(s.fd[client])))
+		if q := a.listenerOf(s).inquiry; q == nil || q.Proxy == ProxyOff { // else the peer may be a balancer
+			a.record.Client = journal.PeerOf(a.sys.PeerAddr(int(s.fd[client])))
+		}
 		if s.picked { // the generation is not known any more; the index is nobody else's while it lives
 			a.record.Target, a.record.Tries = metrics.ID(s.target), 1
 		}

@@ -315,6 +315,8 @@ func (a *Acceptor) step(slot int32, s *session) {
 	switch s.state {
 	case stateFree:
 		a.slab.put(slot) // it ended while it was queued
+	case statePreamble:
+		a.carryOn(slot, s, a.preamble(slot, s))
 	case stateDialing:
 		a.carryOn(slot, s, a.dialing(slot, s))
 	case stateWaiting:

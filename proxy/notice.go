@@ -15,7 +15,8 @@ type Notice struct {
 	Name     string // listener, or pool/backend
 	Errno    syscall.Errno
 	Class    metrics.ConnectError // of those about a connect
-	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here
+	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here; of NoticeBadPreamble: whose it was
+	Text     string               `json:",omitzero"` // of NoticeBadPreamble: what is wrong with it
 }
 
 // NoticeKind says what changed.
@@ -31,6 +32,7 @@ const (
 	NoticeSpliceDenied                      // splice(2) is not to be had: all is copied from now on
 	NoticeNoSource                          // the source of a pool is no address of this machine
 	NoticeLoop                              // a backend is a listener of this service
+	NoticeBadPreamble                       // a client was refused for what it said first
 )
 
 func (a *Acceptor) notify(n Notice) {

@@ -1,6 +1,9 @@
 package proxy
 
-import "sluice/metrics"
+import (
+	"sluice/metrics"
+	"sluice/metrics/journal"
+)
 
 // opening is what a session needs only until both of its ends are connected. It is
 // lent like a pipe, and given back when relaying begins or the session ends: an idle
@@ -17,8 +20,12 @@ type opening struct {
 	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
 	awaiting  bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
+	asked     bool                 // its listener's questions come no more
 	dialed    int64                // clock at the last connect
 	until     uint32               // tick at which dialing or waiting ends
+	header    uint16               // length of the PROXY header that still lies in the client's socket
+	client    journal.Peer         // whose connection it is by that header; the zero one = the socket's peer
+	routed    metrics.ID           // pool of its route; 0 = its listener's
 	next      int32                // free list
 }
 
@@ -31,8 +38,9 @@ const maxSpared = 100
 
 // openings are an acceptor's opening records.
 type openings struct {
-	all  []opening
-	free int32 // head of the free list; -1 = none
+	all      []opening
+	free     int32 // head of the free list; -1 = none
+	refusals refusals
 }
 
 func newOpenings() openings { return openings{free: -1} }
@@ -54,7 +62,7 @@ func (o *openings) lend() int32 {
 func (o *openings) of(s *session) *opening { return &o.all[s.opening-1] }
 
 // giveBack takes the session's record, if it has one. After a burst the memory stays for
-// the next: about 140 bytes for each session that ever was opening at the same time.
+// the next: about 160 bytes for each session that ever was opening at the same time.
 func (o *openings) giveBack(s *session) {
 	if s.opening == 0 {
 		return
@@ -67,7 +75,7 @@ func (o *openings) giveBack(s *session) {
 // outcome is what a step of the opening leads to: the state in which the session goes
 // on, or that it is over and how it ends.
 type outcome struct {
-	state state // dialing, waiting or relaying; free = it is over
+	state state // preamble, dialing, waiting or relaying; free = it is over
 	end   ending
 }
 
@@ -75,9 +83,9 @@ func over(e ending) outcome { return outcome{end: e} }
 
 // carryOn is the one place where a step of the opening takes effect.
 //
-//	dialing, waiting   its deadline holds from now on
-//	relaying           the record goes back, and bytes move
-//	free               the session ends
+//	preamble, dialing, waiting   its deadline holds from now on
+//	relaying                     the record goes back, and bytes move
+//	free                         the session ends
 func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 	switch o.state {
 	case stateFree:

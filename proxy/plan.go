@@ -79,6 +79,7 @@ type Listener struct {
 	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
 	ToBackend         Tuning        // of the connections to backends
 	Guard             Guard         // who may connect
+	Preamble          Preamble
 }
 
 // Tuning is what a socket is given when it is connected.

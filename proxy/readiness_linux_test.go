@@ -91,6 +91,12 @@ var eventTable = []struct {
 		{0, epollRdhup, "client_eof: client reset"},       // it sent nothing, and has left
 		{0, 0, "waiting: client open"},
 	}},
+	{"preamble", preambleSession, client, []row{
+		{gone, 0, "client_reset: client closed"},
+		{epollIn, 0, "proxy_missing: client reset"}, // it begins with something else
+		{epollRdhup, 0, "client_eof: client reset"},
+		{0, 0, "preamble: client open"},
+	}},
 	{"relaying, both open", openSession, client, []row{
 		{epollErr, 0, "client_reset: client closed, backend reset"},
 		{ends, 0, "half-closed: client open, backend shut"},
@@ -185,7 +191,7 @@ func (w *world) tell(fd int32, m uint32) {
 func (w *world) outcome(s *session, fds [2]int32) string {
 	got := w.ended()
 	if got == "" {
-		got = [...]string{"free", "dialing", "waiting", "relaying"}[s.state]
+		got = [...]string{"free", "dialing", "preamble", "waiting", "relaying"}[s.state]
 		if s.halfClosed() {
 			got = "half-closed"
 		}

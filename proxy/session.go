@@ -4,7 +4,8 @@ import "sluice/metrics"
 
 // A session is one client connection and the backend connection it is given.
 //
-//	accepted             connected                        both halves done
+//	    ┌──► preamble ──┐ (where its listener asks for one)
+//	accepted            ▼ connected                        both halves done
 //	────────► dialing ────────────► relaying ───────────────────────────────► closed(reason)
 //	          │    ▲                   │                                         ▲
 //	          ▼    │ to try again      └── reset, idle, cut, ... ────────────────┤
@@ -13,7 +14,7 @@ import "sluice/metrics"
 //
 //	each half while relaying:  open ──EOF──► flushing ──all delivered──► done (the peer is told by SHUT_WR)
 //
-// fd[client] is valid from dialing on, fd[backend] in dialing and relaying. Only
+// fd[client] is always valid, fd[backend] in dialing and relaying. Only
 // setState moves a session, only end ends it.
 //
 // It holds no pointer: thousands of them lie in the slab, and the garbage
@@ -47,7 +48,8 @@ type state uint8
 const (
 	stateFree state = iota
 	stateDialing
-	stateWaiting // for a descriptor, a source port or a backend, see wait.go
+	statePreamble // for what its listener wants to know of it, see preamble_linux.go
+	stateWaiting  // for a descriptor, a source port or a backend, see wait.go
 	stateRelaying
 )
 

@@ -101,7 +101,7 @@ func (a *Acceptor) left(s *session) (ending, bool) {
 		return ending{}, false
 	}
 	unread, errno := a.sys.Unread(int(s.fd[client]))
-	return cutFor(metrics.ReasonClientEOF), errno == 0 && unread == 0
+	return cutFor(metrics.ReasonClientEOF), errno == 0 && unread <= int(a.openings.of(s).header)
 }
 
 // park lets a session wait for its next try.
@@ -110,9 +110,12 @@ func (a *Acceptor) park(s *session) outcome {
 	return outcome{state: stateWaiting}
 }
 
-// unpark dials again.
+// unpark dials again, or begins a session that a rate held back.
 func (a *Acceptor) unpark(slot int32, s *session) outcome {
 	o := a.openings.of(s)
+	if !o.asked {
+		return a.ask(slot, s)
+	}
 	o.tries, o.charged, o.spared, o.failed = 0, 0, 0, false
 	return a.dial(slot, s)
 }

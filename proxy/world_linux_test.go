@@ -174,6 +174,14 @@ func (w *world) play() {
 			}
 			return f.read(p)
 		},
+		Peek: func(fd int, p []byte) (int, syscall.Errno) {
+			f := w.at(fd)
+			if e := w.fault("peek"); e != 0 {
+				return 0, e
+			}
+			peeked := *f
+			return peeked.read(p)
+		},
 		Write: func(fd int, p []byte) (int, syscall.Errno) {
 			f := w.at(fd)
 			if e := w.fault("write"); e != 0 {

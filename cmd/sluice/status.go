@@ -132,6 +132,16 @@ func (s *glance) write(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\n", l.Name+leaving(l.Leaving), l.Address, l.Pool, l.Steering.Effective, held, accepted,
 			evennessWords[l.Balance.Accepts.Evenness], l.Waiting)
 	}
+	titled := false
+	for _, l := range s.Listeners {
+		for _, r := range l.Routes {
+			if !titled {
+				fmt.Fprintln(t, "\nROUTE\tLISTENER\tPOOL\tTAKES")
+				titled = true
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Name, l.Name, r.Pool, r.On)
+		}
+	}
 	fmt.Fprintln(t, "\nACCEPTOR\tWORKER\tSTATE\tHELD")
 	for _, a := range s.Acceptors {
 		state := "accepting"

@@ -30,6 +30,7 @@ type Pool struct {
 	ConnectTimeout time.Duration // per try; never 0
 	Retries        int           // further tries of one session after its first
 	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
+	SendProxy      SendProxy     // what a session is introduced with
 	Targets        []Target
 }
 

@@ -41,6 +41,12 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonWorkerDied:     'I',
 	metrics.ReasonInternal:       'I',
 	metrics.ReasonLoop:           'P',
+
+	metrics.ReasonProxyMissing:    'P',
+	metrics.ReasonProxyMalformed:  'P',
+	metrics.ReasonProxyUntrusted:  'P',
+	metrics.ReasonHelloMalformed:  'P',
+	metrics.ReasonPreambleTimeout: 'c',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended
@@ -62,7 +68,8 @@ func code(r *journal.Record) [2]byte {
 		return [2]byte{first, '-'}
 	case metrics.ReasonConnectFailed, metrics.ReasonConnectTimeout, metrics.ReasonLoop:
 		return [2]byte{first, 'C'}
-	case metrics.ReasonFirstByte:
+	case metrics.ReasonFirstByte, metrics.ReasonProxyMissing, metrics.ReasonProxyMalformed, metrics.ReasonProxyUntrusted,
+		metrics.ReasonHelloMalformed, metrics.ReasonPreambleTimeout:
 		return [2]byte{first, 'R'}
 	case metrics.ReasonNoBackend:
 		if r.Flags&journal.Queued != 0 {

@@ -174,6 +174,11 @@ func TestCloseCodes(t *testing.T) {
 		{metrics.ReasonInternal, early, "IC"},
 		{metrics.ReasonLoop, nil, "PC"},
 		{metrics.ReasonLoop, early, "PC"},
+		{metrics.ReasonProxyMissing, early, "PR"},
+		{metrics.ReasonProxyMalformed, early, "PR"},
+		{metrics.ReasonProxyUntrusted, early, "PR"},
+		{metrics.ReasonHelloMalformed, early, "PR"},
+		{metrics.ReasonPreambleTimeout, early, "cR"},
 	} {
 		r := closed(func(r *journal.Record) {
 			r.Reason = c.reason

@@ -59,7 +59,7 @@ func readiness(s metrics.Snapshot) (code int, text string) {
 // sessions; "" = there is none.
 func withoutBackend(s metrics.Snapshot) string {
 	for _, p := range s.Pools {
-		needed := slices.ContainsFunc(s.Listeners, func(l metrics.ListenerStats) bool { return l.Pool == p.Name && !l.Leaving })
+		needed := slices.ContainsFunc(s.Listeners, func(l metrics.ListenerStats) bool { return l.Leads(p.Name) && !l.Leaving })
 		has := slices.ContainsFunc(p.Backends, func(b metrics.BackendStats) bool {
 			return slices.ContainsFunc(b.Targets, func(t metrics.TargetStats) bool { return !t.Failing })
 		})

@@ -16,6 +16,7 @@ func (b *builder) check() {
 		b.fault(b.origin[""], `no listener: add [listener.NAME] with bind = ":PORT" and pool = "NAME"`)
 	}
 	b.checkNumbers()
+	b.checkRouteNumbers()
 	for _, l := range b.config.Listeners {
 		b.checkListener(l)
 	}
@@ -35,6 +36,7 @@ func (b *builder) check() {
 			b.fault(at, `needs keepalive, such as keepalive = "30s": without it the listener's holds`)
 		}
 		b.checkSource(p)
+		b.checkSendProxy(p)
 		b.checkHealth(p)
 	}
 	if d := b.config.DNS; d.TTLMin > d.TTLMax {
@@ -90,6 +92,7 @@ func (b *builder) checkListener(l Listener) {
 		b.unknownPool(at, l.Pool)
 	}
 	b.checkLimit(l)
+	b.checkPreamble(l)
 	if address, err := parseAddress(l.Bind); err == nil && l.IPv6Only && address.Addr().Is4() {
 		b.fault(b.origin[table+".ipv6_only"], "needs an IPv6 address to listen on, but bind is %q", l.Bind)
 	}

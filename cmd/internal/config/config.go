@@ -136,6 +136,12 @@ type Listener struct {
 	Access            Access
 	Limit             Limit
 	Share             bool // another sluice of the same user may join the port
+
+	// What is wanted to know of a connection before a backend is: see preamble.go.
+	ProxyProtocol     string        // one of the Proxy words
+	ProxyProtocolFrom []string      // addresses and prefixes that may send a PROXY header
+	PreambleTimeout   time.Duration // from the accept to the end of what routing needs
+	Routes            []Route       // in the order of the file
 }
 
 // Pool is a named set of backends.
@@ -154,6 +160,8 @@ type Pool struct {
 	Source            netip.Addr    // of connections to the backends; the zero Addr leaves it to the kernel
 	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none
+	SendProxy         string        // what a session is introduced with: SendProxyOff, SendProxyV1, SendProxyV2
+	SendProxyTLVs     []string      // what a header of version 2 says beside the addresses
 	Health            Health
 }
 
@@ -210,6 +218,14 @@ const (
 	PickRoundRobin    = "round_robin"
 	PickLeastSessions = "least_sessions"
 	PickSourceHash    = "source_hash"
+
+	ProxyOff      = "off"
+	ProxyOptional = "optional"
+	ProxyRequired = "required"
+
+	SendProxyOff = "off"
+	SendProxyV1  = "v1"
+	SendProxyV2  = "v2"
 )
 
 // Default is the Config of an empty file: complete but for listeners and pools.
@@ -286,6 +302,10 @@ func DefaultListener(name string) Listener {
 		Access:      Access{Refuse: RefuseRST}, // it costs both sides least
 		Limit:       defaultLimit(),
 		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
+		// A client's header is believed, so nobody's is unless it is asked for.
+		ProxyProtocol: ProxyOff,
+		// Three lost segments in a row (1, 2 and 4 s) are forgiven.
+		PreambleTimeout: 10 * time.Second,
 	}
 }
 
@@ -309,6 +329,7 @@ func DefaultPool(name string) Pool {
 		PanicBelow: 0,
 		// Off: most backends bear their share at once.
 		SlowStart: 0,
+		SendProxy: SendProxyOff,
 		Health:    defaultHealth(),
 	}
 }

@@ -21,6 +21,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	}
 	for _, l := range c.Listeners {
 		row("listener "+l.Name, "%s -> pool %s, relay %s%s", l.Bind, l.Pool, l.Relay, l.notes())
+		for _, r := range l.Routes {
+			row("", "route %s: %s", r.Name, r)
+		}
 		row("", "ends sessions: idle %s, half-closed %s, first byte %s, in all %s", orOff(l.IdleTimeout),
 			orOff(l.HalfClosedTimeout), orOff(l.FirstByteTimeout), orOff(l.MaxDuration))
 	}
@@ -31,6 +34,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		}
 		if p.PanicBelow > 0 {
 			row("", "all are used when fewer than %s%% are healthy", strconv.FormatFloat(100*p.PanicBelow, 'f', -1, 64))
+		}
+		if p.SendProxy != SendProxyOff {
+			row("", "sends a PROXY header, %s", strings.Join(append([]string{p.SendProxy}, p.SendProxyTLVs...), " "))
 		}
 		if p.SlowStart > 0 {
 			row("", "slow start %s", short(p.SlowStart))
@@ -81,6 +87,7 @@ func (l Listener) notes() string {
 		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
 		{l.Access.Limited(), "access " + l.Access.String()},
 		{l.Limit.String() != "", "at most " + l.Limit.String()},
+		{l.ProxyProtocol != ProxyOff, fmt.Sprintf("PROXY header %s from %s", l.ProxyProtocol, strings.Join(l.ProxyProtocolFrom, " "))},
 		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},
 		{l.WaitForBackend > 0, fmt.Sprintf("at most %d wait %s for a backend", l.MaxWaiting, short(l.WaitForBackend))},
 	} {
@@ -132,7 +139,11 @@ func (c *Config) eachKey(table func(header string), key func(path string, o opti
 		section(path, path, s)
 	}
 	for i := range c.Listeners {
-		section("listener.*", pathOf("listener", c.Listeners[i].Name), scope{l: &c.Listeners[i]})
+		l := &c.Listeners[i]
+		section("listener.*", pathOf("listener", l.Name), scope{l: l})
+		for j := range l.Routes {
+			section("listener.*.route.*", pathOf("listener", l.Name)+"."+pathOf("route", l.Routes[j].Name), scope{r: &l.Routes[j]})
+		}
 	}
 	for i := range c.Pools {
 		section("pool.*", pathOf("pool", c.Pools[i].Name), scope{p: &c.Pools[i]})

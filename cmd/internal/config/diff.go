@@ -105,6 +105,9 @@ func diffTables[T fmt.Stringer](d *differ, table string, old, new []T, name func
 		path := pathOf(table, name(&new[i]))
 		if was := before[name(&new[i])]; was != nil {
 			d.options(table+".*.", path+".", in(was), in(&new[i]))
+			if s := in(&new[i]); s.l != nil {
+				d.routes(path, in(was).l.Routes, s.l.Routes)
+			}
 		} else {
 			d.add(path, Added, "", new[i].String())
 		}
@@ -112,6 +115,25 @@ func diffTables[T fmt.Stringer](d *differ, table string, old, new []T, name func
 	for i := range old {
 		if now[name(&old[i])] == nil {
 			d.add(pathOf(table, name(&old[i])), Removed, old[i].String(), "")
+		}
+	}
+}
+
+// routes compares those of one listener.
+func (d *differ) routes(listener string, old, new []Route) {
+	name := func(r *Route) string { return r.Name }
+	before, now := byName(old, name), byName(new, name)
+	at := func(r Route) string { return listener + "." + pathOf("route", r.Name) }
+	for i, r := range new {
+		if was := before[r.Name]; was != nil {
+			d.options("listener.*.route.*.", at(r)+".", scope{r: was}, scope{r: &new[i]})
+		} else {
+			d.add(at(r), Added, "", r.String())
+		}
+	}
+	for _, r := range old {
+		if now[r.Name] == nil {
+			d.add(at(r), Removed, r.String(), "")
 		}
 	}
 }

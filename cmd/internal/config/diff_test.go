@@ -39,7 +39,7 @@ func TestDiff(t *testing.T) {
 	golden(t, "testdata/diff/there.txt", there)
 	golden(t, "testdata/diff/back.txt", back)
 	for _, o := range options {
-		path := strings.Replace(o.path, "*", "web", 1)
+		path := strings.ReplaceAll(o.path, "*", "web")
 		if o.path != "listener.*.ipv6_only" && !strings.Contains(there, " "+path) { // it comes with a listener
 			t.Errorf("the files do not differ in %s", path)
 		}
@@ -78,9 +78,10 @@ func TestDiffFindsWhatDiffers(t *testing.T) {
 // oneKeyOff is a copy of c of which one option may have another value.
 func oneKeyOff(t *rapid.T, c Config) Config {
 	c.Listeners, c.Pools = slices.Clone(c.Listeners), slices.Clone(c.Pools)
+	c.Listeners[0].Routes = slices.Clone(c.Listeners[0].Routes)
 	o := rapid.SampledFrom(options).Draw(t, "option")
 	if text, draws := drawText(t, o); draws {
-		newBuilder(nil).set(o, scope{&c, &c.Listeners[0], &c.Pools[0]}, text, Fault{})
+		newBuilder(nil).set(o, scope{&c, &c.Listeners[0], &c.Pools[0], &c.Listeners[0].Routes[0]}, text, Fault{})
 	}
 	return c
 }

@@ -28,7 +28,10 @@ func TestExampleIsTheDefault(t *testing.T) {
 		{Address: "10.0.0.3:8080", Weight: 1, Backup: true},
 	}
 	want := Default()
-	want.Listeners, want.Pools = []Listener{listener}, []Pool{pool}
+	routed := DefaultListener("tls")
+	routed.Bind, routed.Pool = ":8443", "web"
+	routed.Routes = []Route{{Name: "api", Pool: "web", SNI: []string{"api.example.com", "*.api.example.com"}}}
+	want.Listeners, want.Pools = []Listener{listener, routed}, []Pool{pool}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
 	}
@@ -40,7 +43,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	text := string(data)
 	at := scan(text).at
 	for _, o := range options {
-		off, there := at[strings.Replace(o.path, "*", "web", 1)]
+		off, there := at[strings.NewReplacer("*.route.*", "tls.route.api", "*", "web").Replace(o.path)]
 		if !there {
 			t.Errorf("%s is not in the example", o.path)
 			continue
@@ -106,12 +109,15 @@ func drawConfig(t *rapid.T) Config {
 	c := Default()
 	b := newBuilder(nil)
 	for i, name := range []string{"web", "data-base_2"} {
-		l, p := DefaultListener(name), DefaultPool(name)
+		l, p, r := DefaultListener(name), DefaultPool(name), Route{Name: "a"}
 		for _, o := range options {
 			if text, draws := drawText(t, o); draws {
-				b.set(o, scope{&c, &l, &p}, text, Fault{Key: o.path})
+				b.set(o, scope{&c, &l, &p, &r}, text, Fault{Key: o.path})
 			}
 		}
+		r.Pool, r.Source = name, []string{"10.0.0.0/8"}
+		l.Routes = []Route{r}
+		fitPreamble(&l, &p)
 		l.Bind, l.Pool = []string{"127.0.0.1:80", "[::1%eth0.7]:80"}[i], name
 		l.IPv6Only = l.IPv6Only && name != "web"
 		if p.Keepalive == AsListener {
@@ -135,6 +141,21 @@ func drawConfig(t *rapid.T) Config {
 		t.Fatal(b.faults)
 	}
 	return c
+}
+
+// fitPreamble makes what is said of the start of sessions fit together.
+func fitPreamble(l *Listener, p *Pool) {
+	if l.ProxyProtocol == ProxyOff {
+		l.ProxyProtocolFrom = nil
+	} else if len(l.ProxyProtocolFrom) == 0 {
+		l.ProxyProtocolFrom = []string{"::/0"}
+	}
+	if l.Buffer > 0 {
+		l.Buffer = max(l.Buffer, minPreambleBuffer)
+	}
+	if p.SendProxy != SendProxyV2 {
+		p.SendProxyTLVs = nil
+	}
 }
 
 // fitting is h with the default of every key that means nothing to its check.

@@ -116,14 +116,15 @@ func (f *file) entry(path toml.Key, pattern string, value any, s scope) {
 		f.fault(at, "must be a table, written %s; got %s", example, show(value))
 		f.broken[pattern] = true
 	case named:
-		f.named(path, pattern, t)
+		f.named(path, pattern, t, s)
 	default:
 		f.table(path, pattern, t, s)
 	}
 }
 
-// named goes through [listener.NAME] and [pool.NAME].
-func (f *file) named(path toml.Key, pattern string, t map[string]any) {
+// named goes through [listener.NAME], [pool.NAME] and, within the listener of s,
+// [listener.NAME.route.NAME].
+func (f *file) named(path toml.Key, pattern string, t map[string]any, s scope) {
 	for _, name := range f.inOrder(path, t) {
 		inner := child(path, name)
 		at := f.place(inner.String())
@@ -141,11 +142,16 @@ func (f *file) named(path toml.Key, pattern string, t map[string]any) {
 		if !nameRule.MatchString(name) {
 			f.fault(at, "a name must be %s", nameMust)
 		}
-		if pattern == "listener" {
+		switch pattern {
+		case "listener":
 			l := DefaultListener(name)
 			f.table(inner, "listener.*", body, scope{l: &l})
 			f.config.Listeners = append(f.config.Listeners, l)
-		} else {
+		case "listener.*.route":
+			r := Route{Name: name}
+			f.table(inner, "listener.*.route.*", body, scope{r: &r})
+			s.l.Routes = append(s.l.Routes, r)
+		default:
 			p := DefaultPool(name)
 			f.table(inner, "pool.*", body, scope{p: &p})
 			if _, asks := body["health"].(map[string]any); asks && !f.isSet(inner.String()+".health.check") {

@@ -119,7 +119,7 @@ func (b *builder) shorthand() scope {
 	b.origin["listener.main.pool"] = Fault{}
 	b.config.Listeners = []Listener{l}
 	b.config.Pools = []Pool{DefaultPool("main")}
-	return scope{&b.config, &b.config.Listeners[0], &b.config.Pools[0]}
+	return scope{c: &b.config, l: &b.config.Listeners[0], p: &b.config.Pools[0]}
 }
 
 // tell sets the option at path to what a flag or variable said. s.l and s.p are

@@ -18,11 +18,12 @@ type option struct {
 }
 
 // scope is what a key's path has led to: always the Config, and inside
-// [listener.NAME] or [pool.NAME] that one.
+// [listener.NAME], [listener.NAME.route.NAME] or [pool.NAME] that one.
 type scope struct {
 	c *Config
 	l *Listener
 	p *Pool
+	r *Route
 }
 
 // Bounds with a reason of their own; the others only catch slips of the keyboard.
@@ -108,6 +109,14 @@ var options = []option{
 	{"listener.*.ipv6_only", rebind, boolean, func(s scope) any { return &s.l.IPv6Only }},
 	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},
 	{"listener.*.share", rebind, boolean, func(s scope) any { return &s.l.Share }},
+	{"listener.*.proxy_protocol", live, oneOf(ProxyOff, ProxyOptional, ProxyRequired), func(s scope) any { return &s.l.ProxyProtocol }},
+	{"listener.*.proxy_protocol_from", live, prefixList, func(s scope) any { return &s.l.ProxyProtocolFrom }},
+	{"listener.*.preamble_timeout", live, duration(minWait, maxPreamble), func(s scope) any { return &s.l.PreambleTimeout }},
+
+	{"listener.*.route.*.pool", live, poolName, func(s scope) any { return &s.r.Pool }},
+	{"listener.*.route.*.sni", live, sniList, func(s scope) any { return &s.r.SNI }},
+	{"listener.*.route.*.alpn", live, alpnList, func(s scope) any { return &s.r.ALPN }},
+	{"listener.*.route.*.source", live, prefixList, func(s scope) any { return &s.r.Source }},
 
 	{"listener.*.allow", live, prefixList, func(s scope) any { return &s.l.Access.Allow }},
 	{"listener.*.deny", live, prefixList, func(s scope) any { return &s.l.Access.Deny }},
@@ -136,6 +145,8 @@ var options = []option{
 	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
 	{"pool.*.panic_below", live, fraction, func(s scope) any { return &s.p.PanicBelow }},
 	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},
+	{"pool.*.send_proxy", live, oneOf(SendProxyOff, SendProxyV1, SendProxyV2), func(s scope) any { return &s.p.SendProxy }},
+	{"pool.*.send_proxy_tlvs", live, tlvList, func(s scope) any { return &s.p.SendProxyTLVs }},
 
 	{"pool.*.health.check", live, oneOf(CheckOff, CheckTCP, CheckHTTP, CheckHTTPS, CheckTLS, CheckPostgres, CheckMySQL, CheckRedis), func(s scope) any { return &s.p.Health.Check }},
 	{"pool.*.health.port", live, integer(0, 65535), func(s scope) any { return &s.p.Health.Port }},

@@ -11,7 +11,7 @@ import (
 // the editors that build on it read). It comes from the table of options, so it knows
 // every key; what spans keys, and how a text must look inside, only Read knows.
 func WriteSchema(w io.Writer) error {
-	c, l, p := Default(), DefaultListener("NAME"), DefaultPool("NAME")
+	c, l, p, r := Default(), DefaultListener("NAME"), DefaultPool("NAME"), Route{}
 	root := tableSchema()
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	root["title"] = "sluice"
@@ -21,7 +21,7 @@ func WriteSchema(w io.Writer) error {
 		for _, word := range words[:len(words)-1] {
 			t = subtable(t, word)
 		}
-		property(t)[o.key()] = o.schema(scope{&c, &l, &p})
+		property(t)[o.key()] = o.schema(scope{&c, &l, &p, &r})
 	}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

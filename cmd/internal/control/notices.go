@@ -11,6 +11,7 @@ import (
 
 // logNotices writes what acceptors have to say, until the channel is closed.
 func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
+	bySource := slog.New(logring.Limit(log.Handler(), "listener", "source"))
 	log = slog.New(logring.Limit(log.Handler(), "acceptor", "name"))
 	for n := range notices {
 		log := log.With("acceptor", n.Acceptor, "name", n.Name)
@@ -30,6 +31,8 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 				"source", n.Source.String(), "remedy", "give the machine this address, or correct or remove the pool's source")
 		case proxy.NoticeLoop:
 			log.Error("this backend is a listener of this very sluice: its sessions are ended", "remedy", "correct the backend's address, or what its name stands for here (name server, hosts file)")
+		case proxy.NoticeBadPreamble:
+			bySource.Warn("a client is refused for what it sent first", "listener", n.Name, "source", n.Source.String(), "error", n.Text)
 		case proxy.NoticeSpliceDenied:
 			log.Warn("splice(2) is not to be had: bytes are copied", "error", n.Errno,
 				"remedy", "let the sandbox allow splice(2) (seccomp profile, gVisor); without it streams cost more CPU, and nothing else")

@@ -66,7 +66,7 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 		return
 	}
 	t.Listeners = append(t.Listeners, metrics.Listener{
-		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Pool: f.config.Pool,
+		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
 		MaxSessions: f.config.MaxSessions, Steering: f.steered.shown(), Queues: s.queues(f.group),
 	})
 }

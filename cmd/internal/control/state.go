@@ -103,12 +103,14 @@ func (s *state) gatherPools(before *state, l *ledger, board *metrics.Board) erro
 		}
 	}
 	for _, f := range s.fronts {
-		if _, there := s.pool(f.config.Pool); there {
-			continue
-		}
-		if p, was := before.pool(f.config.Pool); was {
-			if err := add(p.config); err != nil {
-				return err
+		for _, name := range poolsOf(f.config) {
+			if _, there := s.pool(name); there {
+				continue
+			}
+			if p, was := before.pool(name); was {
+				if err := add(p.config); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -135,7 +137,7 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	}
 	for _, f := range s.fronts {
 		p, _ := s.pool(f.config.Pool) // config has checked that it is there
-		s.plan.Listeners = append(s.plan.Listeners, planListener(f, p))
+		s.plan.Listeners = append(s.plan.Listeners, s.planListener(f, p))
 		s.plan.Own = append(s.plan.Own, f.listensOn()...)
 	}
 	for _, p := range s.pools {
@@ -148,7 +150,7 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	return nil
 }
 
-func planListener(f *front, pool pooled) proxy.Listener {
+func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 	l := f.config
 	return proxy.Listener{
 		ID: f.id, Name: l.Name, Phase: f.phase(), Pool: pool.id, Relay: relays[l.Relay], MaxSessions: l.MaxSessions,
@@ -156,13 +158,14 @@ func planListener(f *front, pool pooled) proxy.Listener {
 		FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 		MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
 		ToBackend: toBackend(l, pool.config), Guard: planGuard(f),
+		Preamble: s.planPreamble(l),
 	}
 }
 
 // planPool has a target for each address that its backends have now.
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
-	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source}
+	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source, SendProxy: introduction(c)}
 	for _, b := range c.Backends {
 		for _, at := range s.addresses[b.Address] {
 			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached

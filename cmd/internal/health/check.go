@@ -22,6 +22,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/metrics"
 	"sluice/proxy/pool"
+	"sluice/proxy/preamble"
 )
 
 // maxAnswer bounds what is read of an answer to look for what is expected.
@@ -31,6 +32,7 @@ const maxAnswer = 64 << 10
 type check struct {
 	health config.Health
 	source netip.Addr
+	proxy  string // config.Pool.SendProxy
 	send   []byte
 	expect func(answer []byte) bool // nil = anything
 	status func(int) bool
@@ -46,7 +48,7 @@ type outcome struct {
 
 // newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
 func newCheck(p config.Pool) *check {
-	c := &check{health: p.Health, source: p.Source}
+	c := &check{health: p.Health, source: p.Source, proxy: p.SendProxy}
 	send, expect := p.Health.Send, p.Health.Expect
 	if preset, is := config.Presets[p.Health.Check]; is {
 		send, expect = preset.Send, preset.Expect
@@ -69,7 +71,7 @@ func newCheck(p config.Pool) *check {
 
 // same says whether both ask the same.
 func (c *check) same(d *check) bool {
-	return c == nil && d == nil || c != nil && d != nil && c.health == d.health && c.source == d.source
+	return c == nil && d == nil || c != nil && d != nil && c.health == d.health && c.source == d.source && c.proxy == d.proxy
 }
 
 // fault is an error that is classified already.
@@ -100,6 +102,11 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 	// A connection is not closed by ctx but at its end: then nobody is told anything.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if own := c.introduction(); own != nil {
+		if _, err := conn.Write(own); err != nil {
+			return certificate, err
+		}
+	}
 	switch c.health.Check {
 	case config.CheckTLS, config.CheckHTTPS:
 		secured := tls.Client(conn, c.tls(t.Backend))
@@ -111,6 +118,19 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 		return certificate, c.request(conn, t.Backend)
 	}
 	return certificate, c.talk(conn)
+}
+
+// introduction is the PROXY header of a connection that is nobody else's, where the pool
+// sends one to the port that is checked.
+func (c *check) introduction() []byte {
+	switch {
+	case c.health.Port > 0:
+	case c.proxy == config.SendProxyV1:
+		return preamble.Append1(nil, netip.AddrPort{}, netip.AddrPort{})
+	case c.proxy == config.SendProxyV2:
+		return preamble.Finish2(preamble.Append2(nil, netip.AddrPort{}, netip.AddrPort{}), false)
+	}
+	return nil
 }
 
 func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {

@@ -33,6 +33,7 @@ type Calls struct {
 	LocalAddr func(fd int) netip.AddrPort // the zero one when there is none
 	PeerAddr  func(fd int) netip.AddrPort // the same
 	Read      func(fd int, p []byte) (int, syscall.Errno)
+	Peek      func(fd int, p []byte) (int, syscall.Errno) // Read, and the bytes stay
 	Write     func(fd int, p []byte) (int, syscall.Errno)
 	Splice    func(from, to, n int) (int, syscall.Errno)
 	ReadPipe  func(fd int, p []byte) (int, syscall.Errno)
@@ -81,6 +82,10 @@ func Linux() Calls {
 		Read: func(fd int, p []byte) (int, syscall.Errno) {
 			// recvfrom rather than read: a shorter way through the kernel.
 			n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+			return int(n), e
+		},
+		Peek: func(fd int, p []byte) (int, syscall.Errno) {
+			n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_PEEK, 0, 0)
 			return int(n), e
 		},
 		Write: func(fd int, p []byte) (int, syscall.Errno) {

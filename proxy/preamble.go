@@ -1,0 +1,211 @@
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/metrics"
+	"sluice/proxy/preamble"
+)
+
+// Preamble is what a listener wants to know of a connection before it is given a backend.
+// The zero one is nothing.
+type Preamble struct {
+	Proxy   ProxyMode
+	From    []netip.Prefix `json:",omitempty"` // who may send a PROXY header
+	Timeout time.Duration  // accept to the end of the preamble
+	Routes  []Route        `json:",omitempty"` // tried before Listener.Pool
+}
+
+// ProxyMode says what a listener makes of PROXY headers.
+type ProxyMode uint8
+
+// The modes. A client that may not send a header is refused where one is required; where
+// it is optional all that it sends is its payload.
+const (
+	ProxyOff ProxyMode = iota
+	ProxyOptional
+	ProxyRequired
+)
+
+// Route leads the sessions that match all that it names to a pool of their own.
+type Route struct {
+	Name   string
+	Pool   metrics.ID
+	SNI    []string       `json:",omitempty"` // in lower case; *.example.com is any name below it. None = any client
+	ALPN   []string       `json:",omitempty"` // one of these is offered
+	Source []netip.Prefix `json:",omitempty"` // the client's address, as a PROXY header tells it
+}
+
+// inquiry is a Preamble made ready; a listener that wants to know nothing has none.
+type inquiry struct {
+	Preamble
+	hello  bool // the ClientHello is asked for
+	routes router
+}
+
+func newInquiry(l *Listener, pools map[metrics.ID]*pooled) *inquiry {
+	q := &inquiry{Preamble: l.Preamble, routes: newRouter(l.Preamble.Routes), hello: pools[l.Pool].SendProxy.Names()}
+	for _, r := range l.Preamble.Routes {
+		q.hello = q.hello || len(r.SNI) > 0 || len(r.ALPN) > 0 || pools[r.Pool].SendProxy.Names()
+	}
+	if q.Proxy == ProxyOff && len(q.Routes) == 0 && !q.hello {
+		return nil
+	}
+	return q
+}
+
+// mayTell says whether a peer may tell whose connection it is.
+func (q *inquiry) mayTell(peer netip.Addr) bool {
+	return q.Proxy != ProxyOff && within(q.From, peer)
+}
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer is what an inquiry found.
+type answer struct {
+	header preamble.Header
+	hello  preamble.Hello
+}
+
+// fault is why there is no answer.
+type fault struct {
+	reason metrics.Reason
+	is     error
+}
+
+// read looks for what is asked for in the first bytes of a connection. end says that no
+// more will come. Without an answer and a fault more bytes are needed.
+func (q *inquiry) read(b, scratch []byte, mayTell, end bool) (found answer, done bool, f fault) {
+	if mayTell {
+		h, need, err := preamble.ParseProxy(b)
+		switch {
+		case (need > 0 && end || err == preamble.FaultMissing) && q.Proxy == ProxyOptional: // then it is payload
+		case err == preamble.FaultMissing:
+			return found, false, fault{metrics.ReasonProxyMissing, err}
+		case err != nil:
+			return found, false, fault{metrics.ReasonProxyMalformed, err}
+		case need > 0:
+			return found, false, shortOf(need, len(b), end, metrics.ReasonProxyMalformed)
+		}
+		found.header = h
+	}
+	if !q.hello {
+		return found, true, fault{}
+	}
+	h, need, err := preamble.ParseHello(b[found.header.Len:], scratch)
+	switch {
+	case err != nil:
+		return found, false, fault{metrics.ReasonHelloMalformed, err}
+	case need > 0 && end && len(b) == found.header.Len: // nothing at all behind the header: whoever serves it may say so
+		return found, true, fault{}
+	case need > 0:
+		return found, false, shortOf(need, len(b), end, metrics.ReasonHelloMalformed)
+	}
+	found.hello = h
+	return found, true, fault{}
+}
+
+// shortOf is the fault of a preamble that lacks need bytes, if it never will be whole.
+func shortOf(need, has int, end bool, reason metrics.Reason) fault {
+	switch {
+	case end:
+		return fault{reason, errCutShort}
+	case has+need > preamble.Max:
+		return fault{reason, preamble.FaultTooLong}
+	}
+	return fault{}
+}
+
+// router finds the Route of a session. More specific ones come first: an exact name, then
+// the longest wildcard, then any; within each those that name a protocol, then the longest
+// prefix of the source, and last the order of the configuration.
+type router struct {
+	byName map[string][]rule // a.example, .example for *.example, "" for any
+}
+
+type rule struct {
+	alpn   []string
+	source netip.Prefix // not valid = any
+	pool   metrics.ID
+}
+
+func newRouter(routes []Route) router {
+	r := router{byName: map[string][]rule{}}
+	for _, route := range routes {
+		sources := route.Source
+		if len(sources) == 0 {
+			sources = []netip.Prefix{{}}
+		}
+		names := route.SNI
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, name := range names {
+			name = strings.TrimPrefix(name, "*")
+			for _, source := range sources {
+				r.byName[name] = append(r.byName[name], rule{route.ALPN, source, route.Pool})
+			}
+		}
+	}
+	for _, rules := range r.byName {
+		slices.SortStableFunc(rules, func(a, b rule) int {
+			return cmp.Or(cmp.Compare(min(len(b.alpn), 1), min(len(a.alpn), 1)), cmp.Compare(b.source.Bits(), a.source.Bits()))
+		})
+	}
+	return r
+}
+
+// find is the pool of a session's route; 0 = it has none.
+func (r router) find(h *preamble.Hello, client netip.Addr) metrics.ID {
+	name := h.Name()
+	if len(name) > 0 {
+		if id := r.among(r.byName[string(name)], h, client); id != 0 {
+			return id
+		}
+		for rest := name; ; {
+			dot := bytes.IndexByte(rest[1:], '.')
+			if dot < 0 {
+				break
+			}
+			rest = rest[1+dot:]
+			if id := r.among(r.byName[string(rest)], h, client); id != 0 {
+				return id
+			}
+			if len(rest) < 2 {
+				break
+			}
+		}
+	}
+	return r.among(r.byName[""], h, client)
+}
+
+func (r router) among(rules []rule, h *preamble.Hello, client netip.Addr) metrics.ID {
+	for i := range rules {
+		l := &rules[i]
+		if l.speaks(h) && (!l.source.IsValid() || l.source.Contains(client)) {
+			return l.pool
+		}
+	}
+	return 0
+}
+
+func (l *rule) speaks(h *preamble.Hello) bool {
+	for _, protocol := range l.alpn {
+		if h.OffersALPN(protocol) {
+			return true
+		}
+	}
+	return len(l.alpn) == 0
+}
