@@ -71,7 +71,7 @@ func TestShortSessionsAreNotTuned(t *testing.T) {
 // A stream's receiver that does not read must not have the kernel hold megabytes for it,
 // whichever way the bytes are moved. Who asks for little is left alone.
 func TestStreamsKeepLittleUnsent(t *testing.T) {
-	for _, relay := range []Relay{RelayAuto, RelayCopy} {
+	eachRelay(t, func(t *testing.T, relay Relay) {
 		s := start(t, func(o *setup) { o.listener().Relay = relay })
 		lowAt := func(sd side) (low int) {
 			a, done := s.acceptors[0], make(chan struct{})
@@ -95,7 +95,7 @@ func TestStreamsKeepLittleUnsent(t *testing.T) {
 		send(t, b, "y")
 		expect(t, c, "y")
 		if low := lowAt(client); low > 0 {
-			t.Errorf("%v: %d for one that asks for little", relay, low)
+			t.Errorf("%d for one that asks for little", low)
 		}
 		go func() {
 			some := make([]byte, 1<<20)
@@ -107,9 +107,9 @@ func TestStreamsKeepLittleUnsent(t *testing.T) {
 		}()
 		waitFor(t, "the client's socket takes less", func() bool { return lowAt(client) > 0 })
 		if low := lowAt(backend); low > 0 {
-			t.Errorf("%v: %d for the other side", relay, low)
+			t.Errorf("%d for the other side", low)
 		}
 		c.Close()
 		b.Close()
-	}
+	})
 }
