@@ -39,7 +39,7 @@ const (
 	// fields moved, a spare place taken by something else than what it is spared
 	// for (cells.go). A field that takes the place of padding keeps it, and so
 	// does a new word: both read as zero until somebody writes them.
-	layoutVersion = 3
+	layoutVersion = 4
 )
 
 // header is the first cache line of the board.
@@ -164,6 +164,9 @@ func (b *Board) Weights() []Gauge { return b.shared(weightsAt) }
 // Failing holds, by target index, what acceptors know of targets that did not take a
 // connection. All of them write it.
 func (b *Board) Failing() []Failing { return unsafe.Slice(cellsAt[Failing](b, failingAt), MaxTargets) }
+
+// Strikes holds, by target index, what is held against targets that are picked like others.
+func (b *Board) Strikes() []Strikes { return unsafe.Slice(cellsAt[Strikes](b, strikesAt), MaxTargets) }
 
 func (b *Board) shared(at uintptr) []Gauge {
 	return unsafe.Slice(cellsAt[Gauge](b, at), MaxTargets)

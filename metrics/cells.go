@@ -31,6 +31,7 @@ const (
 	maxPaths         = 4
 	maxWaitEnds      = 4
 	maxProbeEnds     = 4
+	maxEjectReasons  = 2
 )
 
 // More words than places do not compile.
@@ -42,6 +43,7 @@ var (
 	_ [maxPaths - NumPaths]struct{}
 	_ [maxWaitEnds - NumWaitEnds]struct{}
 	_ [maxProbeEnds - NumProbeEnds]struct{}
+	_ [maxEjectReasons - NumEjectReasons]struct{}
 )
 
 // ListenerCells are one acceptor's figures on one listener.
@@ -75,14 +77,15 @@ type TargetCells struct {
 	Sent     Counter                   // bytes to the target
 	Connect  LatencyHistogram          // of the established ones, SYN to established
 	Probes   [maxProbeEnds]Counter     // of it while it failed
-	_        [2]uint64
+	Ejected  [maxEjectReasons]Counter  // times it began to be picked last
 }
 
 // PoolCells are one acceptor's figures on one pool.
 type PoolCells struct {
 	Retries   Counter // dials repeated on another target
 	NoBackend Counter // sessions that found none to pick
-	_         [6]uint64
+	Capped    Counter // ejections that there was no room for
+	_         [5]uint64
 }
 
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache

@@ -59,7 +59,7 @@ func TestLayout(t *testing.T) {
 			fmt.Fprintf(&out, "%6d %4d %s\n", f.Offset, f.Type.Size(), f.Name)
 		}
 	}
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:]} {
 		fmt.Fprintf(&out, "\n%s\n", strings.Join(words, " "))
 	}
 	fmt.Fprintf(&out, "\n%v\n%v\n", DurationBuckets, LatencyBuckets)
@@ -67,7 +67,7 @@ func TestLayout(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:]} {
 		seen := map[string]bool{}
 		for _, w := range words {
 			if w == "" || seen[w] {

@@ -34,6 +34,18 @@ func (f *Failing) CompareAndSwap(was, to Failure) bool {
 // 46 bits of milliseconds last for 2,200 years of the machine's running.
 type Failure uint64
 
+// EarlyClose is the class of a Failure that no connect has had: the target takes connections,
+// and ends sessions before it has said a word.
+const EarlyClose ConnectError = 1<<4 - 1
+
+// Word is the failure's class as it is shown.
+func (f Failure) Word() string {
+	if f.Class() == EarlyClose {
+		return EjectEarlyClose.String()
+	}
+	return f.Class().String()
+}
+
 // maxFailures is where the count stops: a time that doubles has long reached its bound.
 const maxFailures = 1<<8 - 1
 

@@ -7,7 +7,7 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	header │ Held │ Weights │ Failing │ Strikes │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
 //	              by target index                                        │
 //	         ┌───────────────────────────────────────────────────────────┘
 //	         ▼
@@ -37,7 +37,8 @@ const (
 	heldAt     = (headerSize + pageAlign - 1) &^ (pageAlign - 1)
 	weightsAt  = heldAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	failingAt  = weightsAt + MaxTargets*unsafe.Sizeof(Gauge{})
-	stripesAt  = (failingAt + MaxTargets*unsafe.Sizeof(Failing{}) + pageAlign - 1) &^ (pageAlign - 1)
+	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
+	stripesAt  = (strikesAt + MaxTargets*unsafe.Sizeof(Strikes{}) + pageAlign - 1) &^ (pageAlign - 1)
 
 	acceptorSize = unsafe.Sizeof(AcceptorCells{})
 	listenerSize = unsafe.Sizeof(ListenerCells{})

@@ -169,6 +169,7 @@ func (r *reader) pool(p Pool) PoolStats {
 		ID: p.ID, Name: p.Name, Pick: p.Pick, Panic: p.Panic,
 		Retries:   c.Retries.Load(),
 		NoBackend: c.NoBackend.Load(),
+		Capped:    c.Capped.Load(),
 		Backends:  make([]BackendStats, len(p.Backends)),
 	}
 	for i, be := range p.Backends {
@@ -195,9 +196,10 @@ func (r *reader) target(t Target) TargetStats {
 		Sent:          c.Sent.Load(),
 		Connect:       r.histogram(LatencyBuckets[:], c.Connect.Buckets[:], &c.Connect.Nanos),
 		Probes:        r.counts(probeEndNames[:], c.Probes[:]),
+		Ejections:     r.counts(ejectReasonNames[:], c.Ejected[:]),
 	}
 	if f := r.failing[t.ID.Index()].Load(); f.Failures() > 0 {
-		st.Failing, st.FailingClass = true, f.Class().String()
+		st.Failing, st.FailingClass = true, f.Word()
 	}
 	return st
 }

@@ -45,7 +45,7 @@ func TestReadmeNamesEveryReason(t *testing.T) {
 			t.Errorf("README.md has no row for close reason %s", word)
 		}
 	}
-	for _, words := range [][]string{rejectNames[:], acceptErrorNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], checkFailureNames[:]} {
+	for _, words := range [][]string{rejectNames[:], acceptErrorNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], checkFailureNames[:], ejectReasonNames[:]} {
 		for _, word := range words {
 			if !strings.Contains(string(b), "`"+word+"`") {
 				t.Errorf("README.md does not name the label value %s", word)

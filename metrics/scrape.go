@@ -68,8 +68,9 @@ var (
 	backendAddresses     = gauge("backend_addresses", "Addresses its name stands for, 0 = it does not resolve.", "pool", "backend")
 	backendAttempts      = counter("backend_connect_attempts_total", "Connections tried.", backendLabels...)
 	backendConnectErrors = counter("backend_connect_errors_total", "Connections that did not come about.", "pool", "backend", "address", "reason")
-	backendFailing       = gauge("backend_failing", "1 while it does not take connections: it is picked last, and probed.", backendLabels...)
+	backendFailing       = gauge("backend_failing", "1 while it does not take connections, or is ejected: it is picked last, and probed.", backendLabels...)
 	backendProbes        = counter("backend_probes_total", "Connections without a client, to see whether a failing address takes them again.", "pool", "backend", "address", "result")
+	backendEjections     = counter("backend_ejections_total", "Times it began to be picked last.", "pool", "backend", "address", "reason")
 	backendConnect       = histogram("backend_connect_duration_seconds", "Time to establish a connection.", backendLabels...)
 	backendActive        = gauge("backend_active_connections", "Sessions that hold this address, connecting ones included.", backendLabels...)
 	backendConnections   = counter("backend_connections_total", "Connections established.", backendLabels...)
@@ -82,6 +83,7 @@ var (
 	backendCertificate   = gauge("backend_certificate_expiry_timestamp_seconds", "When the certificate that its last TLS check saw expires, since the epoch.", backendLabels...)
 	poolPanic            = gauge("pool_panic", "1 while so few backends are healthy that all are used.", "pool")
 	poolRetries          = counter("pool_retries_total", "Connections tried again on another backend.", "pool")
+	poolCapped           = counter("pool_ejections_capped_total", "Ejections that did not come about, for max_share of the pool is out.", "pool")
 	poolNoBackend        = counter("pool_no_backend_total", "Sessions that found no backend to pick.", "pool")
 
 	buildInfo          = gauge("build_info", "What runs; constant 1.", "version", "goversion")
@@ -174,6 +176,7 @@ func (f *family) about() string {
 func (out *sink) pool(p PoolStats) {
 	out.flag(poolPanic, p.Panic, p.Name)
 	out.value(poolRetries, float64(p.Retries), p.Name)
+	out.value(poolCapped, float64(p.Capped), p.Name)
 	out.value(poolNoBackend, float64(p.NoBackend), p.Name)
 	for _, b := range p.Backends {
 		out.backend(p.Name, b)
@@ -264,6 +267,7 @@ func (out *sink) backend(pool string, b BackendStats) {
 		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
 		out.flag(backendFailing, t.Failing, labels...)
 		out.counts(backendProbes, t.Probes, labels...)
+		out.counts(backendEjections, t.Ejections, labels...)
 		if !out.compact {
 			out.histogram(backendConnect, t.Connect, labels...)
 		}

@@ -61,6 +61,7 @@ type PoolStats struct {
 	Pick      string         `json:"pick"`
 	Panic     bool           `json:"panic"` // too few are healthy: all are used
 	Retries   uint64         `json:"retries"`
+	Capped    uint64         `json:"ejections_capped"` // that there was no room for
 	NoBackend uint64         `json:"no_backend"`
 	Backends  []BackendStats `json:"backends"`
 }
@@ -84,9 +85,10 @@ type TargetStats struct {
 	Received      uint64    `json:"received_bytes"` // from the target
 	Sent          uint64    `json:"sent_bytes"`     // to the target
 	Connect       Histogram `json:"connect_duration"`
-	Failing       bool      `json:"failing"`                 // it did not take a connection, and is ranked last
-	FailingClass  string    `json:"failing_class,omitempty"` // how the last one failed (ConnectError)
+	Failing       bool      `json:"failing"`                 // it did not take a connection, or was ejected, and is ranked last
+	FailingClass  string    `json:"failing_class,omitempty"` // how the last one failed (ConnectError), or early_close
 	Probes        Counts    `json:"probes"`                  // of it while it failed, by ProbeEnd
+	Ejections     Counts    `json:"ejections"`               // times it began to be picked last, by EjectReason
 }
 
 // AcceptorStats is an acceptor with its figures over all listeners.

@@ -110,6 +110,20 @@ const (
 
 var probeEndNames = [NumProbeEnds]string{"connected", "failed"}
 
+// EjectReason says why a target is picked last.
+type EjectReason uint8
+
+// The reasons of an ejection.
+const (
+	EjectConnect    EjectReason = iota // it did not take connections
+	EjectEarlyClose                    // it closed sessions before it had said a word
+	NumEjectReasons
+)
+
+var ejectReasonNames = [NumEjectReasons]string{"connect", "early_close"}
+
+func (r EjectReason) String() string { return nameOf(ejectReasonNames[:], int(r)) }
+
 // WaitEnd is how a session's wait for a backend ended.
 type WaitEnd uint8
 

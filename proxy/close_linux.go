@@ -45,6 +45,9 @@ func brokenAt(sd side) ending {
 // slot is free, and its reason is counted.
 func (a *Acceptor) end(slot int32, s *session, e ending) {
 	a.noteEnd(slot, s, e.reason)
+	if s.proving != 0 {
+		a.judgeEnd(s, e.reason)
+	}
 	switch e.manner {
 	case atClient, atBackend:
 		a.closeBroken(s, side(e.manner-atClient))

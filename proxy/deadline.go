@@ -75,7 +75,7 @@ func (a *Acceptor) expired(slot int32) {
 			return
 		}
 		if o := a.openings.of(s); !o.suspected && a.tick < a.tickAt(o.dialed)+ticks(a.poolOf(s).ConnectTimeout) {
-			a.carryOn(slot, s, a.unanswered(s))
+			a.carryOn(slot, s, a.unanswered(slot, s))
 			return
 		}
 		a.carryOn(slot, s, a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT)))

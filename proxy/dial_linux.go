@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -196,13 +197,38 @@ func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError
 }
 
 // unanswered is called when a connect has had no answer for some time: its target is
-// ranked last from then on, and the session goes on to wait.
-func (a *Acceptor) unanswered(s *session) outcome {
+// ranked last from then on, and the session goes on to wait. If another one does so
+// already, this one goes to somebody else; but once only, for with a network that slow it
+// would find the same everywhere.
+func (a *Acceptor) unanswered(slot int32, s *session) outcome {
 	o, p := a.openings.of(s), a.poolOf(s)
+	if !o.resort && !o.evaded && a.Board.Failing()[o.target.Index()].Load() != 0 && o.tries < maxTries && a.hasOther(p, o) {
+		o.evaded = true
+		a.targetOf(s).Errors[metrics.ConnectTimeout].Add(1)
+		a.noteDialFailed(s, metrics.ConnectTimeout)
+		o.lastError, o.failed = metrics.ConnectTimeout, true
+		o.tried[o.tries] = o.target
+		o.tries++
+		p.cells.Retries.Add(1)
+		a.dropBackend(s)
+		return a.dial(slot, s)
+	}
 	o.suspected = true
 	o.until = a.tickAt(o.dialed) + ticks(p.ConnectTimeout)
 	a.suspect(p, o.target)
 	return outcome{state: stateDialing}
+}
+
+// hasOther says whether p has a target that works and has not failed the session.
+func (a *Acceptor) hasOther(p *pooled, o *opening) bool {
+	failing, weights := a.Board.Failing(), a.Board.Weights()
+	for i := range p.Targets {
+		id := p.Targets[i].ID
+		if failing[id.Index()].Load() == 0 && weights[id.Index()].Load() != 0 && !slices.Contains(o.tried[:o.tries], id) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayTryAgain counts a failed try, and says whether another follows. The retry budget
@@ -242,6 +268,17 @@ func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metri
 	}
 	p.cells.Retries.Add(1)
 	return true
+}
+
+// target finds one by its index on the board; nil if the Plan does not have it. It is for
+// what happens seldom.
+func (p *pooled) target(index uint16) *pool.Target {
+	for i := range p.Targets {
+		if t := &p.Targets[i]; t.ID.Index() == uint32(index) {
+			return t
+		}
+	}
+	return nil
 }
 
 // nameOf is what the log calls a target.

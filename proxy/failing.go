@@ -28,12 +28,16 @@ const (
 )
 
 // timeFor is how long a target is ranked last that has failed so many times in a row.
-func (a *Acceptor) timeFor(failures int) time.Duration {
-	d := longestTime
-	if n := failures - 1; n < 16 {
-		d = min(firstTime<<n, longestTime)
+func (a *Acceptor) timeFor(p *pooled, failures int) time.Duration {
+	first, longest, jitter := firstTime, longestTime, timeJitter
+	if e := p.Ejection; e.Time > 0 {
+		first, longest, jitter = e.Time, e.MaxTime, e.Jitter
 	}
-	return time.Duration(float64(d) * (1 - timeJitter + 2*timeJitter*a.random.Float64()))
+	d := longest
+	if n := failures - 1; n < 16 {
+		d = min(first<<n, longest)
+	}
+	return time.Duration(float64(d) * (1 - jitter + 2*jitter*a.random.Float64()))
 }
 
 // ranksLast says whether a connect that failed so speaks against the target. The others
@@ -49,7 +53,17 @@ func (a *Acceptor) failed(p *pooled, id metrics.ID, class metrics.ConnectError) 
 		a.lacksOwn(p, id, class)
 		return
 	}
+	if class == metrics.ConnectReset && p.Ejection.Early > 0 { // taken, and reset before it was seen
+		a.strike(p, uint16(id.Index()))
+		return
+	}
 	cell := &a.Board.Failing()[id.Index()]
+	if need := p.Ejection.ConnectFailures; need > 1 && cell.Load() == 0 {
+		now := a.Board.Strikes()[id.Index()].Change(func(s *metrics.Strike) { s.Connects = metrics.More(s.Connects) })
+		if int(now.Connects) < need {
+			return
+		}
+	}
 	for {
 		was := cell.Load()
 		if was.Failures() > 0 && time.Duration(a.now) < was.Until() {
@@ -65,12 +79,13 @@ func (a *Acceptor) failed(p *pooled, id metrics.ID, class metrics.ConnectError) 
 // of it since was.
 func (a *Acceptor) failedAgain(p *pooled, id metrics.ID, was metrics.Failure, class metrics.ConnectError) bool {
 	n := was.Failures() + 1
-	next := metrics.NewFailure(time.Duration(a.now)+a.timeFor(n), n, a.Seat, class)
+	next := metrics.NewFailure(time.Duration(a.now)+a.timeFor(p, n), n, a.Seat, class)
 	if !a.Board.Failing()[id.Index()].CompareAndSwap(was, next) {
 		return false
 	}
 	a.probes.add(id, next)
 	if n == 1 {
+		a.Board.Target(a.Seat, id).Ejected[metrics.EjectConnect].Add(1)
 		a.notify(Notice{Kind: NoticeConnectFailed, Name: p.nameOf(id), Class: class})
 	}
 	return true
@@ -85,13 +100,22 @@ func (a *Acceptor) suspect(p *pooled, id metrics.ID) {
 	}
 }
 
-// works notes that a target took a connection.
+// works notes that a target took a session's connection. Of one that was ejected for what
+// comes after that it says nothing.
 func (a *Acceptor) works(p *pooled, id metrics.ID) {
-	cell := &a.Board.Failing()[id.Index()]
-	if cell.Load() == 0 {
-		return
+	if p.Ejection.ConnectFailures > 1 {
+		if strikes := &a.Board.Strikes()[id.Index()]; strikes.Load().Connects > 0 {
+			strikes.Change(func(s *metrics.Strike) { s.Connects = 0 })
+		}
 	}
-	if was := cell.Swap(0); was.Failures() > 0 {
+	if f := a.Board.Failing()[id.Index()].Load(); f != 0 && f.Class() != metrics.EarlyClose {
+		a.restore(p, id)
+	}
+}
+
+// restore ends a target's time: it took a connection, and it is picked like others.
+func (a *Acceptor) restore(p *pooled, id metrics.ID) {
+	if was := a.Board.Failing()[id.Index()].Swap(0); was.Failures() > 0 {
 		a.notify(Notice{Kind: NoticeConnectRestored, Name: p.nameOf(id)})
 	}
 }

@@ -33,6 +33,8 @@ const (
 	NoticeNoSource                          // the source of a pool is no address of this machine
 	NoticeLoop                              // a backend is a listener of this service
 	NoticeBadPreamble                       // a client was refused for what it said first
+	NoticeEjected                           // a backend has closed too many sessions early
+	NoticeEjectionCapped                    // another one has, and enough of its pool are out
 )
 
 func (a *Acceptor) notify(n Notice) {

@@ -16,6 +16,7 @@ type opening struct {
 	spared    uint8                // and those it does not, see dial_linux.go
 	failed    bool                 // a try has failed since it was last parked
 	resort    bool                 // the target was failing as it was picked
+	evaded    bool                 // it has left one to another session that waits for the answer, see unanswered
 	suspected bool                 // the target is ranked last because of this session
 	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
@@ -93,7 +94,7 @@ func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 	case stateRelaying:
 		a.stopAwaiting(s, metrics.WaitConnected)
 		a.openings.giveBack(s)
-		s.moved = a.tick
+		s.moved, s.proving = a.tick, a.provingFrom(a.listenerOf(s).pool)
 		a.setState(slot, s, stateRelaying)
 		a.relay(slot, s)
 	default:

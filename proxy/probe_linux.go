@@ -98,7 +98,7 @@ func (a *Acceptor) probeAt(id metrics.ID) int64 {
 	if f == 0 || f.Seat() != a.Seat || p == nil {
 		return -1
 	}
-	if at := int64(f.Until()); at <= a.now+int64(2*longestTime+p.ConnectTimeout) {
+	if at := int64(f.Until()); at <= a.now+int64(2*max(longestTime, p.Ejection.MaxTime)+p.ConnectTimeout) {
 		return at
 	}
 	return 0
@@ -175,7 +175,7 @@ func (a *Acceptor) probed(slot int32, class metrics.ConnectError, errno syscall.
 	c := a.Board.Target(a.Seat, id)
 	if errno == 0 {
 		c.Probes[metrics.ProbeConnected].Add(1)
-		a.works(p, id)
+		a.restore(p, id)
 		return
 	}
 	was := a.Board.Failing()[id.Index()].Load()

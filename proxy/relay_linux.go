@@ -333,6 +333,9 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	} else {
 		l.Sent[path].Add(uint64(n))
 		b.Received.Add(uint64(n))
+		if s.proving != 0 {
+			a.proves(s)
+		}
 	}
 }
 

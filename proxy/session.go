@@ -39,8 +39,9 @@ type session struct {
 	unsent      uint32         // what both receivers had not acknowledged as its deadline came; 0 = it has moved since
 	maxTick     uint32         // tick at which max_duration ends; 0 = never
 	timer       link
-	nextRun     int32 // run list; also the free list
-	note        int32 // index in the acceptor's notes plus one; 0 = nobody wanted records as it began
+	nextRun     int32  // run list; also the free list
+	proving     uint32 // clock in ms up to which its target is to serve it, see eject.go; 0 = it does, or need not
+	note        int32  // index in the acceptor's notes plus one; 0 = nobody wanted records as it began
 }
 
 type state uint8

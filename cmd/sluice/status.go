@@ -187,7 +187,10 @@ func (x glanceTarget) why() string {
 	if x.Check.Error != "" {
 		said = append(said, "its check: "+x.Check.Error)
 	}
-	if x.Failing {
+	switch {
+	case x.Failing && x.Class == metrics.EjectEarlyClose.String():
+		said = append(said, "ejected: it closes sessions early")
+	case x.Failing:
 		said = append(said, "takes no connection"+nonEmpty(": ", x.Class))
 	}
 	return strings.Join(said, "; ")

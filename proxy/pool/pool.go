@@ -31,7 +31,19 @@ type Pool struct {
 	Retries        int           // further tries of one session after its first
 	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
 	SendProxy      SendProxy     // what a session is introduced with
+	Ejection       Ejection
 	Targets        []Target
+}
+
+// Ejection says when a target is picked last for what sessions meet there, and for how
+// long. The zero Ejection is one that goes by connects alone: the first that fails counts.
+type Ejection struct {
+	ConnectFailures int           // in a row; 0 = 1
+	Early           time.Duration // from the connect: who is closed by then, and was told nothing, counts; 0 = nobody
+	EarlyCloses     int           // of these in a row
+	MaxShare        float64       // of a tier's targets; with more out none is ejected for EarlyCloses
+	Time, MaxTime   time.Duration // the first ejection's, which doubles up to the longest; 0 = see package proxy
+	Jitter          float64       // 0..1: each is longer or shorter by up to this share
 }
 
 // Target is one address we connect to. A backend given by name is as many of them as it

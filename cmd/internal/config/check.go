@@ -38,6 +38,7 @@ func (b *builder) check() {
 		b.checkSource(p)
 		b.checkSendProxy(p)
 		b.checkHealth(p)
+		b.checkEjection(p)
 	}
 	if d := b.config.DNS; d.TTLMin > d.TTLMax {
 		at := b.origin["dns.ttl_min"]

@@ -163,6 +163,7 @@ type Pool struct {
 	SendProxy         string        // what a session is introduced with: SendProxyOff, SendProxyV1, SendProxyV2
 	SendProxyTLVs     []string      // what a header of version 2 says beside the addresses
 	Health            Health
+	Ejection          Ejection
 }
 
 // OrListener is a duration, or AsListener: the one of the listener that a session came by.
@@ -331,5 +332,6 @@ func DefaultPool(name string) Pool {
 		SlowStart: 0,
 		SendProxy: SendProxyOff,
 		Health:    defaultHealth(),
+		Ejection:  defaultEjection(),
 	}
 }

@@ -38,6 +38,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		if p.SendProxy != SendProxyOff {
 			row("", "sends a PROXY header, %s", strings.Join(append([]string{p.SendProxy}, p.SendProxyTLVs...), " "))
 		}
+		if said := p.Ejection.notes(); said != "" {
+			row("", "%s", said)
+		}
 		if p.SlowStart > 0 {
 			row("", "slow start %s", short(p.SlowStart))
 		}
@@ -147,6 +150,7 @@ func (c *Config) eachKey(table func(header string), key func(path string, o opti
 	}
 	for i := range c.Pools {
 		section("pool.*", pathOf("pool", c.Pools[i].Name), scope{p: &c.Pools[i]})
+		section("pool.*.ejection", pathOf("pool", c.Pools[i].Name)+".ejection", scope{p: &c.Pools[i]})
 		section("pool.*.health", pathOf("pool", c.Pools[i].Name)+".health", scope{p: &c.Pools[i]})
 	}
 }

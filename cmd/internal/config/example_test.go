@@ -130,6 +130,7 @@ func drawConfig(t *rapid.T) Config {
 			l.Limit.SourceBurst = 0
 		}
 		p.Health = fitting(p.Health)
+		p.Ejection.MaxTime = max(p.Ejection.Time, p.Ejection.MaxTime)
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")
 		p.Backends[0].Backup = false

@@ -148,6 +148,14 @@ var options = []option{
 	{"pool.*.send_proxy", live, oneOf(SendProxyOff, SendProxyV1, SendProxyV2), func(s scope) any { return &s.p.SendProxy }},
 	{"pool.*.send_proxy_tlvs", live, tlvList, func(s scope) any { return &s.p.SendProxyTLVs }},
 
+	{"pool.*.ejection.connect_failures", live, integer(1, maxInARow), func(s scope) any { return &s.p.Ejection.ConnectFailures }},
+	{"pool.*.ejection.early", live, duration(0, maxEjection), func(s scope) any { return &s.p.Ejection.Early }},
+	{"pool.*.ejection.early_closes", live, integer(1, maxInARow), func(s scope) any { return &s.p.Ejection.EarlyCloses }},
+	{"pool.*.ejection.time", live, duration(minInterval, maxEjection), func(s scope) any { return &s.p.Ejection.Time }},
+	{"pool.*.ejection.max_time", live, duration(minInterval, maxEjection), func(s scope) any { return &s.p.Ejection.MaxTime }},
+	{"pool.*.ejection.jitter", live, fraction, func(s scope) any { return &s.p.Ejection.Jitter }},
+	{"pool.*.ejection.max_share", live, fraction, func(s scope) any { return &s.p.Ejection.MaxShare }},
+
 	{"pool.*.health.check", live, oneOf(CheckOff, CheckTCP, CheckHTTP, CheckHTTPS, CheckTLS, CheckPostgres, CheckMySQL, CheckRedis), func(s scope) any { return &s.p.Health.Check }},
 	{"pool.*.health.port", live, integer(0, 65535), func(s scope) any { return &s.p.Health.Port }},
 	{"pool.*.health.interval", live, duration(minInterval, maxInterval), func(s scope) any { return &s.p.Health.Interval }},

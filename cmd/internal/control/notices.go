@@ -33,6 +33,10 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 			log.Error("this backend is a listener of this very sluice: its sessions are ended", "remedy", "correct the backend's address, or what its name stands for here (name server, hosts file)")
 		case proxy.NoticeBadPreamble:
 			bySource.Warn("a client is refused for what it sent first", "listener", n.Name, "source", n.Source.String(), "error", n.Text)
+		case proxy.NoticeEjected:
+			log.Warn("backend closes sessions before it says a word: it is picked last for a time")
+		case proxy.NoticeEjectionCapped:
+			log.Warn("backends close sessions early, and no more of this pool may be ejected", "remedy", "look at the backends; ejection.max_share and panic_below say how many may be out")
 		case proxy.NoticeSpliceDenied:
 			log.Warn("splice(2) is not to be had: bytes are copied", "error", n.Errno,
 				"remedy", "let the sandbox allow splice(2) (seccomp profile, gVisor); without it streams cost more CPU, and nothing else")

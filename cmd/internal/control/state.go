@@ -165,7 +165,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 // planPool has a target for each address that its backends have now.
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
-	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source, SendProxy: introduction(c)}
+	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, Source: c.Source, SendProxy: introduction(c), Ejection: ejection(c)}
 	for _, b := range c.Backends {
 		for _, at := range s.addresses[b.Address] {
 			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached
@@ -184,6 +184,14 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 		}
 	}
 	return made, nil
+}
+
+func ejection(c config.Pool) pool.Ejection {
+	e := c.Ejection
+	return pool.Ejection{
+		ConnectFailures: e.ConnectFailures, Early: e.Early, EarlyCloses: e.EarlyCloses, MaxShare: c.Share(),
+		Time: e.Time, MaxTime: e.MaxTime, Jitter: e.Jitter,
+	}
 }
 
 // watched is what package health is told of the pools of the Plan.
