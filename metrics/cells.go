@@ -85,7 +85,8 @@ type PoolCells struct {
 	Retries   Counter // dials repeated on another target
 	NoBackend Counter // sessions that found none to pick
 	Capped    Counter // ejections that there was no room for
-	_         [5]uint64
+	Unpaid    Counter // retries that the budget did not pay for
+	_         [4]uint64
 }
 
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache

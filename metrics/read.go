@@ -169,6 +169,7 @@ func (r *reader) pool(p Pool) PoolStats {
 		ID: p.ID, Name: p.Name, Pick: p.Pick, Panic: p.Panic,
 		Retries:   c.Retries.Load(),
 		NoBackend: c.NoBackend.Load(),
+		Unpaid:    c.Unpaid.Load(),
 		Capped:    c.Capped.Load(),
 		Backends:  make([]BackendStats, len(p.Backends)),
 	}

@@ -83,6 +83,7 @@ var (
 	backendCertificate   = gauge("backend_certificate_expiry_timestamp_seconds", "When the certificate that its last TLS check saw expires, since the epoch.", backendLabels...)
 	poolPanic            = gauge("pool_panic", "1 while so few backends are healthy that all are used.", "pool")
 	poolRetries          = counter("pool_retries_total", "Connections tried again on another backend.", "pool")
+	poolUnpaid           = counter("pool_retries_refused_total", "Connections not tried again, for retry_budget is spent.", "pool")
 	poolCapped           = counter("pool_ejections_capped_total", "Ejections that did not come about, for max_share of the pool is out.", "pool")
 	poolNoBackend        = counter("pool_no_backend_total", "Sessions that found no backend to pick.", "pool")
 
@@ -176,6 +177,7 @@ func (f *family) about() string {
 func (out *sink) pool(p PoolStats) {
 	out.flag(poolPanic, p.Panic, p.Name)
 	out.value(poolRetries, float64(p.Retries), p.Name)
+	out.value(poolUnpaid, float64(p.Unpaid), p.Name)
 	out.value(poolCapped, float64(p.Capped), p.Name)
 	out.value(poolNoBackend, float64(p.NoBackend), p.Name)
 	for _, b := range p.Backends {

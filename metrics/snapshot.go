@@ -61,6 +61,7 @@ type PoolStats struct {
 	Pick      string         `json:"pick"`
 	Panic     bool           `json:"panic"` // too few are healthy: all are used
 	Retries   uint64         `json:"retries"`
+	Unpaid    uint64         `json:"retries_refused"`  // that the budget did not pay for
 	Capped    uint64         `json:"ejections_capped"` // that there was no room for
 	NoBackend uint64         `json:"no_backend"`
 	Backends  []BackendStats `json:"backends"`

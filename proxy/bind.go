@@ -73,6 +73,7 @@ type pooled struct {
 	cells    *metrics.PoolCells
 	picker   *pool.Picker
 
+	budget     *budget    // of retries; nil = no bound. The loop's alone
 	complained int64      // clock at which the operator was told of a lack, last
 	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go
 }
@@ -118,6 +119,7 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 		if made.picker == nil {
 			made.picker = pool.NewPicker(made.prepared, a.Seat, pool.StateOf(a.Board))
 		}
+		made.budget = budgetOf(p.RetryBudget, before.budget(p.ID))
 		made.own = selfishOf(p, b.plan.Own)
 		b.pools[p.ID] = made
 	}

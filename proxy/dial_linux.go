@@ -18,6 +18,10 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 	o := a.openings.of(s)
 	for {
 		p := a.poolOf(s)
+		if p.budget != nil && !o.earned {
+			o.earned = true
+			p.budget.earn()
+		}
 		i := p.picker.Pick(o.tried[:o.tries], a.source(s, p))
 		if i < 0 {
 			a.setLacking(s, false) // it wanted a descriptor for a backend that is no more
@@ -254,6 +258,10 @@ func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metri
 	switch {
 	case !noWay && (!answered || o.resort || p.Retries == 0):
 		o.charged++
+		if int(o.charged) <= p.Retries && p.budget != nil && !p.budget.pays(a.now) {
+			p.cells.Unpaid.Add(1)
+			return false
+		}
 	case o.spared < maxSpared:
 		o.spared++
 	default:

@@ -50,8 +50,20 @@ func (a *Acceptor) judgeEnd(s *session, reason metrics.Reason) {
 		a.proves(s)
 	case early && s.picked:
 		s.proving = 0
-		a.strike(a.listenerOf(s).pool, s.target)
+		if p := a.poolWith(s.target); p != nil {
+			a.strike(p, s.target)
+		}
 	}
+}
+
+// poolWith is the pool that has a target now: a session may have come by a route.
+func (a *Acceptor) poolWith(target uint16) *pooled {
+	for _, p := range a.bound.pools {
+		if p.target(target) != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // strike counts an early close, and ejects the target if that is one too many.

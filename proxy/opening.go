@@ -17,6 +17,7 @@ type opening struct {
 	failed    bool                 // a try has failed since it was last parked
 	resort    bool                 // the target was failing as it was picked
 	evaded    bool                 // it has left one to another session that waits for the answer, see unanswered
+	earned    bool                 // it has brought its part of the retry budget
 	suspected bool                 // the target is ranked last because of this session
 	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
@@ -93,8 +94,8 @@ func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 		a.end(slot, s, o.end)
 	case stateRelaying:
 		a.stopAwaiting(s, metrics.WaitConnected)
+		s.moved, s.proving = a.tick, a.provingFrom(a.poolOf(s))
 		a.openings.giveBack(s)
-		s.moved, s.proving = a.tick, a.provingFrom(a.listenerOf(s).pool)
 		a.setState(slot, s, stateRelaying)
 		a.relay(slot, s)
 	default:

@@ -29,6 +29,7 @@ type Pool struct {
 	Pick           Policy
 	ConnectTimeout time.Duration // per try; never 0
 	Retries        int           // further tries of one session after its first
+	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
 	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
 	SendProxy      SendProxy     // what a session is introduced with
 	Ejection       Ejection

@@ -152,6 +152,7 @@ type Pool struct {
 	Pick              string // one of the Pick words
 	ConnectTimeout    time.Duration
 	Retries           int           // further tries of one session after its first
+	RetryBudget       float64       // 0..1: retries for each session of the pool, at most; 0 = no bound
 	ResolveInterval   time.Duration // the longest time between two lookups of a name; 0 = as the TTLs say
 	Keepalive         OrListener    // of connections to backends; see Listener
 	KeepaliveInterval time.Duration // the same; counts where Keepalive is not AsListener
@@ -320,6 +321,8 @@ func DefaultPool(name string) Pool {
 		ConnectTimeout: 3 * time.Second,
 		// Three tries in all: a client waits 9 s at worst before it is told.
 		Retries: 2,
+		// Off: a session that is not retried fails, and those who fail are ranked last anyway.
+		RetryBudget: 0,
 		// As the TTLs say: whoever set them knows.
 		ResolveInterval: 0,
 		// Who asks a listener to look after dead clients means dead backends, too.

@@ -137,6 +137,7 @@ var options = []option{
 	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
+	{"pool.*.retry_budget", live, fraction, func(s scope) any { return &s.p.RetryBudget }},
 	{"pool.*.resolve_interval", live, duration(0, maxResolve), func(s scope) any { return &s.p.ResolveInterval }},
 	{"pool.*.keepalive", live, orListener(0, maxKeepalive), func(s scope) any { return &s.p.Keepalive }},
 	{"pool.*.keepalive_interval", live, duration(0, maxKeepalive), func(s scope) any { return &s.p.KeepaliveInterval }},
