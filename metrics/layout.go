@@ -7,7 +7,7 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ Strikes │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
 //	              by target index                                        │
 //	         ┌───────────────────────────────────────────────────────────┘
 //	         ▼
@@ -38,7 +38,8 @@ const (
 	weightsAt  = heldAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	failingAt  = weightsAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
-	stripesAt  = (strikesAt + MaxTargets*unsafe.Sizeof(Strikes{}) + pageAlign - 1) &^ (pageAlign - 1)
+	cutsAt     = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
+	stripesAt  = (cutsAt + MaxTargets*unsafe.Sizeof(Gauge{}) + pageAlign - 1) &^ (pageAlign - 1)
 
 	acceptorSize = unsafe.Sizeof(AcceptorCells{})
 	listenerSize = unsafe.Sizeof(ListenerCells{})

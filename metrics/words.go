@@ -31,6 +31,7 @@ const (
 	ReasonHelloMalformed  // its TLS ClientHello is wrong
 	ReasonPreambleTimeout // it had not said within preamble_timeout what routing needs
 
+	ReasonBackendDown // checks say that its backend is down, and the pool has on_down = "cut"
 	NumReasons
 )
 
@@ -38,6 +39,7 @@ var reasonNames = [NumReasons]string{
 	"client_eof", "backend_eof", "client_reset", "backend_reset", "connect_failed", "connect_timeout", "no_backend",
 	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error", "loop",
 	"proxy_missing", "proxy_malformed", "proxy_untrusted", "hello_malformed", "preamble_timeout",
+	"backend_down",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }

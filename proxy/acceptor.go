@@ -98,6 +98,7 @@ type holdings struct {
 	buffer   []byte // for one read at a time
 	random   *rand.Rand
 	probes   probes
+	downs    downs
 }
 
 // bufferSize is the acceptor's one read buffer. A read that fills streamSize of it

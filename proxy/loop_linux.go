@@ -119,6 +119,7 @@ func (a *Acceptor) turn() {
 	a.acceptReady()
 	a.runStreams(streams)
 	a.sweepSome()
+	a.cutDowned()
 	a.beat(n < len(a.events))
 	a.Journal.Flush()
 	a.cells.Turns.Add(1)
@@ -219,7 +220,7 @@ func truth(b bool) int64 {
 // the scheduler's sight, and only then blocks: until an event, or until something falls
 // due. A loop that blocks is parked, and owes nobody a turn.
 func (a *Acceptor) await() int {
-	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() {
+	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || a.downs.going {
 		return a.received(a.sys.Poll(a.epoll, a.events, 0))
 	}
 	ms := a.untilDue()
@@ -267,6 +268,9 @@ func (a *Acceptor) untilDue() (ms int) {
 	}
 	if a.probes.due != math.MaxInt64 {
 		sooner((a.probes.due-a.now)/int64(time.Millisecond) + 1)
+	}
+	if a.downs.due != math.MaxInt64 && a.cells.Sessions.Load() > 0 {
+		sooner((a.downs.due-a.now)/int64(time.Millisecond) + 1)
 	}
 	return ms
 }

@@ -32,6 +32,7 @@ type Pool struct {
 	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
 	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
 	SendProxy      SendProxy     // what a session is introduced with
+	CutOnDown      bool          // the board's Cuts are looked at
 	Ejection       Ejection
 	Targets        []Target
 }

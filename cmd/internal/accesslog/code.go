@@ -47,13 +47,14 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonProxyUntrusted:  'P',
 	metrics.ReasonHelloMalformed:  'P',
 	metrics.ReasonPreambleTimeout: 'c',
+	metrics.ReasonBackendDown:     'D',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended
 // the session, and how far it had come.
 //
 //   - both sides      C  the client    S  the backend   c  the client's timeout   s  the backend's
-//     P  a limit         K  an operator   I  sluice itself
+//     P  a limit         K  an operator   I  sluice itself  D  the backend is down
 //     second: R before the first byte, Q waiting for a backend, C connecting, D relaying, - at its end
 func code(r *journal.Record) [2]byte {
 	if r.Kind == journal.KindRejected {

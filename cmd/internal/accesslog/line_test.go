@@ -179,6 +179,7 @@ func TestCloseCodes(t *testing.T) {
 		{metrics.ReasonProxyUntrusted, early, "PR"},
 		{metrics.ReasonHelloMalformed, early, "PR"},
 		{metrics.ReasonPreambleTimeout, early, "cR"},
+		{metrics.ReasonBackendDown, nil, "DD"},
 	} {
 		r := closed(func(r *journal.Record) {
 			r.Reason = c.reason

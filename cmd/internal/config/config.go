@@ -159,6 +159,7 @@ type Pool struct {
 	KeepaliveCount    int           // the same
 	UserTimeout       OrListener    // the same
 	Source            netip.Addr    // of connections to the backends; the zero Addr leaves it to the kernel
+	OnDown            string        // OnDownStay or OnDownCut: what becomes of sessions on a target that checks find down
 	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none
 	SendProxy         string        // what a session is introduced with: SendProxyOff, SendProxyV1, SendProxyV2
@@ -216,6 +217,9 @@ const (
 	RelayAuto   = "auto"
 	RelaySplice = "splice"
 	RelayCopy   = "copy"
+
+	OnDownStay = "stay"
+	OnDownCut  = "cut"
 
 	PickRoundRobin    = "round_robin"
 	PickLeastSessions = "least_sessions"
@@ -329,6 +333,8 @@ func DefaultPool(name string) Pool {
 		Keepalive:      AsListener,
 		KeepaliveCount: 3,
 		UserTimeout:    AsListener,
+		// They may well end in order: what is down for new ones may serve the old.
+		OnDown: OnDownStay,
 		// Off: what checks say holds, and who has none left closes sessions at once.
 		PanicBelow: 0,
 		// Off: most backends bear their share at once.

@@ -32,6 +32,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		if p.Health.Check != CheckOff {
 			row("", "checked by %s", p.Health)
 		}
+		if p.OnDown == OnDownCut {
+			row("", "sessions on a backend that is down are cut")
+		}
 		if p.PanicBelow > 0 {
 			row("", "all are used when fewer than %s%% are healthy", strconv.FormatFloat(100*p.PanicBelow, 'f', -1, 64))
 		}

@@ -130,6 +130,9 @@ func drawConfig(t *rapid.T) Config {
 			l.Limit.SourceBurst = 0
 		}
 		p.Health = fitting(p.Health)
+		if p.Health.Check == CheckOff {
+			p.OnDown = OnDownStay
+		}
 		p.Ejection.MaxTime = max(p.Ejection.Time, p.Ejection.MaxTime)
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")

@@ -220,6 +220,9 @@ var healthKeys = map[string][]string{
 // that says the default is no fault: TOML writes them all.
 func (b *builder) checkHealth(p Pool) {
 	table := pathOf("pool", p.Name) + ".health"
+	if p.OnDown == OnDownCut && p.Health.Check == CheckOff {
+		b.fault(b.origin[pathOf("pool", p.Name)+".on_down"], "needs checks, in [%s]: without them no backend is ever down", table)
+	}
 	if _, given := b.origin[table]; !given {
 		return
 	}

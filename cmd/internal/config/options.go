@@ -144,6 +144,7 @@ var options = []option{
 	{"pool.*.keepalive_count", live, integer(1, maxProbes), func(s scope) any { return &s.p.KeepaliveCount }},
 	{"pool.*.user_timeout", live, orListener(0, maxUserTimeout), func(s scope) any { return &s.p.UserTimeout }},
 	{"pool.*.source", live, sourceAddress, func(s scope) any { return &s.p.Source }},
+	{"pool.*.on_down", live, oneOf(OnDownStay, OnDownCut), func(s scope) any { return &s.p.OnDown }},
 	{"pool.*.panic_below", live, fraction, func(s scope) any { return &s.p.PanicBelow }},
 	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},
 	{"pool.*.send_proxy", live, oneOf(SendProxyOff, SendProxyV1, SendProxyV2), func(s scope) any { return &s.p.SendProxy }},

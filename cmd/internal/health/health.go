@@ -29,6 +29,7 @@ import (
 type Options struct {
 	Log     *slog.Logger    // must not block
 	Weights []metrics.Gauge // of the board, by target index
+	Cuts    []metrics.Gauge // the same; 1 = sessions on it are to end
 	AtATime int             // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
 }
 

@@ -3,6 +3,7 @@ package health
 import (
 	"time"
 
+	"sluice/cmd/internal/config"
 	"sluice/metrics"
 	"sluice/proxy/pool"
 )
@@ -114,6 +115,7 @@ func (k *Keeper) settle(t *target, now time.Time) {
 		t.weight = whole
 	}
 	k.o.Weights[t.ID.Index()].Store(t.weight)
+	k.o.Cuts[t.ID.Index()].Store(int64(one(state == metrics.TargetDown && w.config.OnDown == config.OnDownCut)))
 }
 
 // count adds a target to its pool's figures, or takes it out of them, as it is now.
@@ -142,8 +144,9 @@ func (w *watched) tooFew() bool {
 func (k *Keeper) changed(t *target, now time.Time) {
 	w := t.in
 	k.count(t)
+	turned := k.setPanic(w) // first: what panic uses is never down, not even for a moment
 	k.settle(t, now)
-	if k.setPanic(w) {
+	if turned {
 		for _, other := range w.targets {
 			k.settle(other, now)
 		}
