@@ -24,7 +24,7 @@ type (
 // Places for words: more than there are (words.go), so that a new word is no new
 // layout. A place without a word is zero.
 const (
-	maxReasons       = 24
+	maxReasons       = 40
 	maxAcceptErrors  = 10
 	maxRejects       = 8
 	maxConnectErrors = 12

@@ -130,6 +130,9 @@ func drawConfig(t *rapid.T) Config {
 			l.Limit.SourceBurst = 0
 		}
 		p.Health = fitting(p.Health)
+		if p.Health.Check == CheckCommand && len(p.Health.Command) == 0 {
+			p.Health.Command = []string{"/bin/true", "a b"}
+		}
 		if p.Health.Check == CheckOff {
 			p.OnDown = OnDownStay
 		}

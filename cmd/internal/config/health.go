@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -32,6 +33,8 @@ type Health struct {
 	Body         string        // HTTP: a regular expression that the body must match; "" = any
 	ServerName   string        // TLS; "" = the backend's host
 	ALPN         string        // TLS: protocols to offer, with commas between them, of which one must be taken; "" = none
+	Service      string        // gRPC: whose health is asked for; "" = the server's
+	Command      []string      // CheckCommand: the program, an absolute path, and its arguments
 	Verify       bool          // TLS: the certificate must be valid
 }
 
@@ -45,6 +48,8 @@ const (
 	CheckPostgres = "postgres"
 	CheckMySQL    = "mysql"
 	CheckRedis    = "redis"
+	CheckGRPC     = "grpc"
+	CheckCommand  = "command"
 
 	StartUp   = "up"
 	StartDown = "down"
@@ -206,14 +211,39 @@ var (
 	})
 )
 
+// checkService: what a gRPC server calls a service is any text to this one.
+var checkService = checkedText("the name of a gRPC service", nil, func(text string) error {
+	if strings.ContainsFunc(text, unprintable) {
+		return strconv.ErrSyntax
+	}
+	return nil
+})
+
+// checkCommand wants its first text to be an absolute path: there is no shell, and what the
+// PATH of a service is nobody knows.
+var checkCommand = commandLine()
+
+func commandLine() kind {
+	k := textList(`a list of a program's absolute path and its arguments, such as ["/usr/bin/check", "-q"]`, func(string) bool { return true })
+	parse := k.parse
+	k.parse = func(raw any) (any, bool) {
+		x, ok := parse(raw)
+		argv, _ := x.([]string)
+		return x, ok && !slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "\x00") }) &&
+			(len(argv) == 0 || filepath.IsAbs(argv[0]))
+	}
+	return k
+}
+
 func unprintable(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 // healthKeys are the keys that only some checks know.
 var healthKeys = map[string][]string{
 	"send": {CheckTCP}, "expect": {CheckTCP},
-	"method": {CheckHTTP, CheckHTTPS}, "path": {CheckHTTP, CheckHTTPS}, "host": {CheckHTTP, CheckHTTPS},
+	"method": {CheckHTTP, CheckHTTPS}, "path": {CheckHTTP, CheckHTTPS}, "host": {CheckHTTP, CheckHTTPS, CheckGRPC},
 	"status": {CheckHTTP, CheckHTTPS}, "body": {CheckHTTP, CheckHTTPS},
 	"server_name": {CheckTLS, CheckHTTPS}, "alpn": {CheckTLS}, "verify": {CheckTLS, CheckHTTPS},
+	"service": {CheckGRPC}, "command": {CheckCommand},
 }
 
 // checkHealth reports what was set and means nothing to the check that was chosen. A key
@@ -222,6 +252,9 @@ func (b *builder) checkHealth(p Pool) {
 	table := pathOf("pool", p.Name) + ".health"
 	if p.OnDown == OnDownCut && p.Health.Check == CheckOff {
 		b.fault(b.origin[pathOf("pool", p.Name)+".on_down"], "needs checks, in [%s]: without them no backend is ever down", table)
+	}
+	if p.Health.Check == CheckCommand && len(p.Health.Command) == 0 && !b.isFaulty(table+".command") {
+		b.fault(b.origin[table+".check"], `needs command, such as command = ["/usr/bin/check", "-q"]`)
 	}
 	if _, given := b.origin[table]; !given {
 		return
@@ -237,6 +270,11 @@ func (b *builder) checkHealth(p Pool) {
 			b.fault(b.origin[table+"."+key], "means nothing to check = %q, only to %s", p.Health.Check, strings.Join(checks, " and "))
 		}
 	}
+}
+
+// isFaulty says whether a key has a fault already.
+func (b *builder) isFaulty(key string) bool {
+	return slices.ContainsFunc(b.faults, func(f Fault) bool { return f.Key == key })
 }
 
 // String is the check in a few words.

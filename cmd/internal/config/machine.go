@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,6 +102,11 @@ func (c Config) Doubts() (all []string) {
 	}
 	for _, p := range c.Pools {
 		path := pathOf("pool", p.Name)
+		if argv := p.Health.Command; len(argv) > 0 && p.Health.Check == CheckCommand {
+			if _, err := exec.LookPath(argv[0]); err != nil {
+				all = append(all, fmt.Sprintf("%s.health.command: %v: until it can be run, no backend of this pool is checked", path, err))
+			}
+		}
 		if s := p.Source; s.IsValid() && !hasAddress(here, s) {
 			all = append(all, fmt.Sprintf("%s.source: %s is no address of this machine: until it is, no session of this pool gets a backend", path, s))
 		}

@@ -158,7 +158,7 @@ var options = []option{
 	{"pool.*.ejection.jitter", live, fraction, func(s scope) any { return &s.p.Ejection.Jitter }},
 	{"pool.*.ejection.max_share", live, fraction, func(s scope) any { return &s.p.Ejection.MaxShare }},
 
-	{"pool.*.health.check", live, oneOf(CheckOff, CheckTCP, CheckHTTP, CheckHTTPS, CheckTLS, CheckPostgres, CheckMySQL, CheckRedis), func(s scope) any { return &s.p.Health.Check }},
+	{"pool.*.health.check", live, oneOf(CheckOff, CheckTCP, CheckHTTP, CheckHTTPS, CheckTLS, CheckPostgres, CheckMySQL, CheckRedis, CheckGRPC, CheckCommand), func(s scope) any { return &s.p.Health.Check }},
 	{"pool.*.health.port", live, integer(0, 65535), func(s scope) any { return &s.p.Health.Port }},
 	{"pool.*.health.interval", live, duration(minInterval, maxInterval), func(s scope) any { return &s.p.Health.Interval }},
 	{"pool.*.health.fast_interval", live, duration(0, maxInterval), func(s scope) any { return &s.p.Health.FastInterval }},
@@ -176,6 +176,8 @@ var options = []option{
 	{"pool.*.health.body", live, checkExpression, func(s scope) any { return &s.p.Health.Body }},
 	{"pool.*.health.server_name", live, checkServerName, func(s scope) any { return &s.p.Health.ServerName }},
 	{"pool.*.health.alpn", live, checkALPN, func(s scope) any { return &s.p.Health.ALPN }},
+	{"pool.*.health.service", live, checkService, func(s scope) any { return &s.p.Health.Service }},
+	{"pool.*.health.command", live, checkCommand, func(s scope) any { return &s.p.Health.Command }},
 	{"pool.*.health.verify", live, boolean, func(s scope) any { return &s.p.Health.Verify }},
 }
 

@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,6 +33,8 @@ const maxAnswer = 64 << 10
 
 // check is how the targets of a pool are asked. It is never changed.
 type check struct {
+	pool   string
+	run    func(*exec.Cmd) error
 	health config.Health
 	source netip.Addr
 	proxy  string // config.Pool.SendProxy
@@ -47,8 +52,8 @@ type outcome struct {
 }
 
 // newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
-func newCheck(p config.Pool) *check {
-	c := &check{health: p.Health, source: p.Source, proxy: p.SendProxy}
+func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
+	c := &check{pool: p.Name, run: run, health: p.Health, source: p.Source, proxy: p.SendProxy}
 	send, expect := p.Health.Send, p.Health.Expect
 	if preset, is := config.Presets[p.Health.Check]; is {
 		send, expect = preset.Send, preset.Expect
@@ -71,7 +76,7 @@ func newCheck(p config.Pool) *check {
 
 // same says whether both ask the same.
 func (c *check) same(d *check) bool {
-	return c == nil && d == nil || c != nil && d != nil && c.health == d.health && c.source == d.source && c.proxy == d.proxy
+	return c == nil && d == nil || c != nil && d != nil && reflect.DeepEqual(c.health, d.health) && c.source == d.source && c.proxy == d.proxy
 }
 
 // fault is an error that is classified already.
@@ -89,6 +94,9 @@ func (c *check) probe(ctx context.Context, t pool.Target) outcome {
 }
 
 func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, err error) {
+	if c.health.Check == config.CheckCommand {
+		return certificate, c.command(ctx, t)
+	}
 	conn, err := c.dial(ctx, t.Addr)
 	if err != nil {
 		return certificate, err
@@ -116,6 +124,8 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 		return certificate, c.request(secured, t.Backend)
 	case config.CheckHTTP:
 		return certificate, c.request(conn, t.Backend)
+	case config.CheckGRPC:
+		return certificate, c.grpc(ctx, conn, t.Backend)
 	}
 	return certificate, c.talk(conn)
 }
@@ -279,9 +289,12 @@ func classify(err error) metrics.CheckFailure {
 	return metrics.CheckOther
 }
 
-// lacking says that it is sluice or the machine that could not ask: that is no verdict on
-// the target.
+// lacking says that it is sluice or the machine that could not ask, the command that is not
+// there included: that is no verdict on the target.
 func lacking(err error) bool {
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) { // a command that did not start
+		return true
+	}
 	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, lack) {
 			return true

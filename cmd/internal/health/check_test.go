@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func asked(t *testing.T, addr string, change func(*config.Pool)) outcome {
 	p.Health.Timeout = 5 * time.Second
 	change(&p)
 	a := netip.MustParseAddrPort(addr)
-	return newCheck(p).probe(context.Background(), pool.Target{Backend: addr, Addr: a, Weight: 1})
+	return newCheck(p, (*exec.Cmd).Run).probe(context.Background(), pool.Target{Backend: addr, Addr: a, Weight: 1})
 }
 
 func well(t *testing.T, o outcome) {

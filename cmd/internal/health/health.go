@@ -16,6 +16,7 @@ package health
 import (
 	"context"
 	"log/slog"
+	"os/exec"
 	"slices"
 	"sync"
 	"time"
@@ -27,10 +28,11 @@ import (
 
 // Options is what New is given.
 type Options struct {
-	Log     *slog.Logger    // must not block
-	Weights []metrics.Gauge // of the board, by target index
-	Cuts    []metrics.Gauge // the same; 1 = sessions on it are to end
-	AtATime int             // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
+	Log     *slog.Logger          // must not block
+	Weights []metrics.Gauge       // of the board, by target index
+	Cuts    []metrics.Gauge       // the same; 1 = sessions on it are to end
+	Run     func(*exec.Cmd) error // starts a command and waits for it; nil = cmd.Run
+	AtATime int                   // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
 }
 
 // Pool is a pool of a Plan, with its configuration.
@@ -48,6 +50,7 @@ type Keeper struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 	ended sync.WaitGroup // the schedule and all checks
+	turns chan struct{}  // one in it for each command that runs
 
 	mu      sync.Mutex // guards what follows, and the weights
 	pools   map[string]*watched
@@ -91,10 +94,13 @@ type target struct {
 // New makes a Keeper that has no targets. Start begins its checks, Close ends them.
 func New(o Options) *Keeper {
 	k := &Keeper{
-		o: o, wake: make(chan struct{}, 1),
+		o: o, wake: make(chan struct{}, 1), turns: make(chan struct{}, maxCommands),
 		probe: func(ctx context.Context, c *check, t pool.Target) outcome { return c.probe(ctx, t) },
 
 		pools: map[string]*watched{}, targets: map[metrics.ID]*target{}, orders: map[backendKey]metrics.Operator{}, warming: map[*target]bool{},
+	}
+	if o.Run == nil {
+		k.o.Run = (*exec.Cmd).Run
 	}
 	if o.AtATime <= 0 || o.AtATime > maxBusy {
 		k.o.AtATime = maxBusy
@@ -137,7 +143,7 @@ func (k *Keeper) Commit(pools []Pool) {
 
 // commit takes over one pool, which was nil before if it is new.
 func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now time.Time) {
-	w := &watched{config: p.Config, check: newCheck(p.Config)}
+	w := &watched{config: p.Config, check: newCheck(p.Config, k.o.Run)}
 	again := true // all are checked soon, not when it is their turn
 	if was != nil {
 		w.panic = was.panic

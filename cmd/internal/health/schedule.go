@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"sluice/cmd/internal/config"
 	"sluice/proxy/pool"
 )
 
@@ -140,6 +141,14 @@ func (k *Keeper) step(now time.Time) (next time.Time) {
 
 // check is the goroutine of one check.
 func (k *Keeper) check(t *target, c *check, asked pool.Target) {
+	if c.health.Check == config.CheckCommand {
+		select {
+		case k.turns <- struct{}{}:
+			defer func() { <-k.turns }()
+		case <-k.ctx.Done():
+			return
+		}
+	}
 	begun := time.Now()
 	o := k.probe(k.ctx, c, asked)
 	now := time.Now()

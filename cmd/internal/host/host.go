@@ -32,6 +32,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"time"
 
 	"sluice/metrics"
@@ -52,6 +53,9 @@ type Host interface {
 	Rescue(by, hung int, on bool)
 	// Find tells whose session reaches its backend from source. It takes seconds at most.
 	Find(source netip.AddrPort) (seat int, ok bool)
+	// Run starts a command and waits for it, as cmd.Run does. As PID 1 this process buries
+	// orphans: of other children it would take the exit status away.
+	Run(cmd *exec.Cmd) error
 	// Close ends all acceptors, and what they run. It takes seconds at most. A thread that
 	// has not ended by then is left to the end of the process, which must be near.
 	Close()
@@ -105,5 +109,5 @@ func New(o Options) Host {
 	if o.Mode == Process {
 		return newSupervisor(o, r)
 	}
-	return newThreads(o)
+	return newThreads(o, r)
 }

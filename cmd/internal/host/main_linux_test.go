@@ -18,6 +18,8 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "bury":
+			bury()
 		case "supervise":
 			supervise()
 		}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"sync"
@@ -14,8 +15,8 @@ import (
 // container this process may be PID 1, which is given every orphan there is, and
 // nobody else waits for those.
 type reaper struct {
-	mu      sync.Mutex // guards workers, and keeps orphans from being looked for during a start
-	workers map[int]bool
+	mu      sync.Mutex   // guards workers, and keeps orphans from being looked for during a start
+	workers map[int]bool // and commands: the processes that somebody waits for
 }
 
 func newReaper() *reaper { return &reaper{workers: map[int]bool{}} }
@@ -44,6 +45,25 @@ func (r *reaper) wait(p *os.Process) string {
 		return err.Error()
 	}
 	return state.String()
+}
+
+// Run is Host.Run.
+func (r *reaper) Run(cmd *exec.Cmd) error {
+	r.mu.Lock()
+	err := cmd.Start()
+	if err == nil {
+		r.workers[cmd.Process.Pid] = true
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.workers, cmd.Process.Pid)
+	}()
+	return cmd.Wait()
 }
 
 // reapOrphans is the life of PID 1.

@@ -16,7 +16,7 @@ import (
 // are bounded.
 type supervisor struct {
 	Options
-	reaper *reaper
+	*reaper
 
 	mu       sync.Mutex // guards what follows, and all of the workers; nothing waits or logs under it
 	all      map[int]*worker

@@ -19,6 +19,7 @@ import (
 // Binding is done by who calls Prepare, so no loop is waited for.
 type threads struct {
 	Options
+	*reaper
 	started time.Time
 
 	mu       sync.Mutex // guards what follows; held for no call that could wait
@@ -40,8 +41,8 @@ type thread struct {
 	lent    map[int]*proxy.Sockets // what it serves for hung siblings
 }
 
-func newThreads(o Options) *threads {
-	return &threads{Options: o, started: time.Now(), all: map[int]*thread{}, ending: map[*thread]bool{}, rescues: rescues{}, rows: map[metrics.ID][]proxy.Row{}}
+func newThreads(o Options, r *reaper) *threads {
+	return &threads{Options: o, reaper: r, started: time.Now(), all: map[int]*thread{}, ending: map[*thread]bool{}, rescues: rescues{}, rows: map[metrics.ID][]proxy.Row{}}
 }
 
 func (t *threads) Prepare(o Orders) error {
