@@ -88,7 +88,7 @@ func TestDashboardsAreGenerated(t *testing.T) {
 }
 
 // units are Grafana's names of those that are used.
-var units = []string{"none", "short", "percentunit", "cps", "ops", "Bps", "bytes", "s"}
+var units = []string{"none", "short", "percentunit", "cps", "ops", "Bps", "bytes", "s", "d"}
 
 // TestDashboardsFollowGrafanasLint checks the rules that Grafana Labs check their
 // own dashboards by.

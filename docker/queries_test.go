@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -53,6 +54,13 @@ func TestEveryPanelHasData(t *testing.T) {
 // scrape a second.
 var chooseAll = strings.NewReplacer("$job", ".+", "$instance", ".+", "$listener", ".+", "$pool", ".+", "$__rate_interval", "4s")
 
+// startTLS is a server with a certificate.
+func startTLS(t *testing.T) (addr string) {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
 // startSluice runs one with limits in front of two backends and a third that refuses, with
 // clients that come and go and a few that stay, until the test ends. It returns its
 // admin address.
@@ -74,7 +82,12 @@ pool = "main"
 max_sessions = 500
 [pool.main]
 backends = [%q, %q, %q]
-`, freeAddress(t), startEcho(t), startEcho(t)))
+[pool.checked]
+backends = [%q]
+[pool.checked.health]
+check = "tls"
+verify = false
+`, freeAddress(t), startEcho(t), startEcho(t), startTLS(t)))
 	addr, admin := serve(t, build(t), "run", "-c", config)
 	startLoad(t, addr)
 	return admin
