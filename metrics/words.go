@@ -32,6 +32,9 @@ const (
 	ReasonPreambleTimeout // it had not said within preamble_timeout what routing needs
 
 	ReasonBackendDown // checks say that its backend is down, and the pool has on_down = "cut"
+	ReasonKilled      // an operator ended it: sluice kill
+	ReasonBackendLeft // its backend, or the address of it, left the pool, which has leave = "cut"
+	ReasonRebalanced  // its pool moves sessions to backends that have fewer
 	NumReasons
 )
 
@@ -40,6 +43,7 @@ var reasonNames = [NumReasons]string{
 	"idle_timeout", "half_closed_timeout", "max_duration", "first_byte_timeout", "drain_deadline", "worker_died", "internal_error", "loop",
 	"proxy_missing", "proxy_malformed", "proxy_untrusted", "hello_malformed", "preamble_timeout",
 	"backend_down",
+	"killed", "backend_left", "rebalanced",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }

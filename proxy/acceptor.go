@@ -99,6 +99,7 @@ type holdings struct {
 	random   *rand.Rand
 	probes   probes
 	downs    downs
+	surveys  surveys
 }
 
 // bufferSize is the acceptor's one read buffer. A read that fills streamSize of it

@@ -22,10 +22,10 @@ type asking struct {
 }
 
 // newAsking declares the flags that all such commands have; wait is how long they wait
-// for the answer if nothing is said.
-func newAsking(name string, wait time.Duration) *asking {
+// for the answer if nothing is said. Of the flags of run they take those named; none = all.
+func newAsking(name string, wait time.Duration, names ...string) *asking {
 	a := &asking{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
-	a.flags.Bind(a.FlagSet)
+	a.flags.Bind(a.FlagSet, names...)
 	a.socket = a.String("socket", "", "`PATH` of the admin socket")
 	a.timeout = a.Duration("timeout", wait, "`DURATION` to wait for the answer")
 	return a

@@ -6,6 +6,7 @@
 //	                                 check  ─► config, and what would run
 //	                                 reload ─► the admin socket of a running one
 //	                                 backend ─► the same
+//	                                 sessions, kill ─► the same
 //	                                 log    ─► the same
 //	                                 diff   ─► two configs, and what a reload would change
 //	                                 config ─► every value and where it comes from; the schema of the file
@@ -49,6 +50,8 @@ func commands() []command {
 		{"status", "[-json] [-c FILE | -socket PATH]", "a running sluice at a glance", status},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
+		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
+		{"kill", "ID | -max N [-from CLIENT] [-to BACKEND] [-older 1h] ...", "end sessions of a running sluice", killCommand},
 		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
 		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},

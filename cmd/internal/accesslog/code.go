@@ -48,6 +48,9 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonHelloMalformed:  'P',
 	metrics.ReasonPreambleTimeout: 'c',
 	metrics.ReasonBackendDown:     'D',
+	metrics.ReasonKilled:          'K',
+	metrics.ReasonBackendLeft:     'S',
+	metrics.ReasonRebalanced:      'K',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended

@@ -180,6 +180,12 @@ func TestCloseCodes(t *testing.T) {
 		{metrics.ReasonHelloMalformed, early, "PR"},
 		{metrics.ReasonPreambleTimeout, early, "cR"},
 		{metrics.ReasonBackendDown, nil, "DD"},
+		{metrics.ReasonKilled, nil, "KD"},
+		{metrics.ReasonKilled, early, "KC"},
+		{metrics.ReasonKilled, queued, "KQ"},
+		{metrics.ReasonBackendLeft, early, "SC"},
+		{metrics.ReasonBackendLeft, nil, "SD"},
+		{metrics.ReasonRebalanced, nil, "KD"},
 	} {
 		r := closed(func(r *journal.Record) {
 			r.Reason = c.reason

@@ -10,6 +10,8 @@
 //	                                   └──────────► POST /reload      a verb: Verdict, and a line in the log
 //	                                                POST /backend     the same
 //	                                                POST /log/level   the same
+//	                                                POST /kill        the same
+//	                                                GET /sessions     those that are open
 //
 // TCP has no password and only reads; what changes things is on the socket, where the
 // kernel says who asks. It is served by the control plane, so a hung acceptor or a
@@ -50,6 +52,11 @@ type Options struct {
 
 	// LogLevel sets what the log shows: debug, info, warn or error. nil = the same.
 	LogLevel func(level slog.Level) Verdict
+
+	// Sessions finds sessions; an error says that the query names what there is not. Kill
+	// ends them. Both take seconds at most. nil = the same.
+	Sessions func(SessionQuery, SessionOrder) (SessionList, error)
+	Kill     func(KillOrder) Verdict
 }
 
 // Bounds of one connection.

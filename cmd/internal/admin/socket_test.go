@@ -160,8 +160,8 @@ func TestReload(t *testing.T) {
 		dryRun bool
 		logged string
 	}{
-		{good, false, `level=INFO msg="reload was asked for" dry_run=false ` + who + " ok=true generation=7\n"},
-		{refused, true, `level=WARN msg="reload was asked for" dry_run=true ` + who + ` ok=false generation=6 text="sluice.toml:3:1: listener.web.bnd: unknown key"` + "\n"},
+		{good, false, `level=INFO msg="reload was asked for" dry_run=false ` + who + " ok=true generation=7 from=socket\n"},
+		{refused, true, `level=WARN msg="reload was asked for" dry_run=true ` + who + ` ok=false generation=6 from=socket text="sluice.toml:3:1: listener.web.bnd: unknown key"` + "\n"},
 	} {
 		answer = row.answer
 		v, err := ask(t, r.socket, row.dryRun)

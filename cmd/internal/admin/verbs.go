@@ -62,6 +62,7 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 			return s.o.LogLevel(level), []slog.Attr{slog.String("to", word)}, nil
 		}))
 	}
+	s.sessions(mux)
 	return mux
 }
 
@@ -89,21 +90,26 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 		shown := s.o.Log.Enabled(r.Context(), slog.LevelInfo)
 		v, attrs, err := do(r.Context(), r)
 		if err != nil {
-			say(w, http.StatusBadRequest, err.Error())
-			return
+			v.Text = err.Error()
 		}
 		caller := callerOf(r.Context())
 		attrs = append(attrs, slog.Uint64("uid", uint64(caller.UID)), slog.Int64("pid", int64(caller.PID)),
-			slog.Bool("ok", v.OK), slog.Uint64("generation", v.Generation))
+			slog.Bool("ok", v.OK), slog.Uint64("generation", v.Generation), slog.String("from", "socket"))
 		level, code := slog.LevelInfo, http.StatusOK
 		if !v.OK {
 			level, code = slog.LevelWarn, http.StatusUnprocessableEntity
-			attrs = append(attrs, slog.String("text", v.Text))
+			if !slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == "text" }) {
+				attrs = append(attrs, slog.String("text", v.Text))
+			}
 		}
 		if shown || s.o.Log.Enabled(r.Context(), level) { // a verb that changes the level is told by either
 			line := slog.NewRecord(time.Now(), level, name+" was asked for", 0)
 			line.AddAttrs(attrs...)
 			_ = s.o.Log.Handler().Handle(r.Context(), line)
+		}
+		if err != nil {
+			say(w, http.StatusBadRequest, v.Text)
+			return
 		}
 		_ = c.SetWriteDeadline(time.Now().Add(answerWithin))
 		w.Header().Set("Content-Type", "application/json")

@@ -42,7 +42,8 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 }
 
 func (e *endpoints) serve(s *service) {
-	e.server = admin.New(admin.Options{Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel})
+	e.server = admin.New(admin.Options{Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
+		Sessions: s.sessions, Kill: s.kill})
 	s.admin = e.server
 	if e.tcp != nil {
 		go e.server.Serve(e.tcp)

@@ -3,7 +3,7 @@
 //
 //	control ─ Prepare(Orders) ─► every acceptor binds them, or one says why not ─► error: nothing has changed
 //	        ─ Commit() ────────► they take effect; no acceptor is waited for
-//	        ─ Rescue, Find, Close
+//	        ─ Rescue, Find, Survey, Close
 //	        ◄ Gone(seat) ─────── an acceptor whose seat the Plan no longer names has ended
 //
 //	mode goroutine:  threads ──Bind, Commit──► proxy.Acceptor, one per seat
@@ -24,7 +24,7 @@
 //
 // Reading order: orders.go, threads.go; then supervisor.go, keep.go (a worker's lives),
 // brief.go, told.go (what is told next) and the worker's end of it: worker_linux.go,
-// holdings_linux.go, letgo_linux.go, orphan_linux.go. On the side: find.go, rescue.go.
+// holdings_linux.go, letgo_linux.go, orphan_linux.go. On the side: find.go, survey.go, rescue.go.
 package host
 
 import (
@@ -56,6 +56,12 @@ type Host interface {
 	// Run starts a command and waits for it, as cmd.Run does. As PID 1 this process buries
 	// orphans: of other children it would take the exit status away.
 	Run(cmd *exec.Cmd) error
+
+	// Survey asks acceptors, each for something of its own, and returns what those answer that
+	// do so by the time that the Surveys say, which is the same in all: what is asked of
+	// others does not happen later. silent are the others: hung, dead, too slow. The time
+	// bounds the call.
+	Survey(asks map[int]proxy.Survey) (answers map[int]proxy.Surveyed, silent []int)
 	// Close ends all acceptors, and what they run. It takes seconds at most. A thread that
 	// has not ended by then is left to the end of the process, which must be near.
 	Close()

@@ -37,7 +37,7 @@ func (s *supervisor) launch(seat int) (*process, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	return &process{Process: started, conn: newWorkerConn(ours, seat, s.Notices)}, nil
+	return &process{Process: started, conn: newWorkerConn(ours, seat, s.Notices, s.surveys.add)}, nil
 }
 
 // keepDescriptors makes those that this process was started with end here. All that

@@ -24,6 +24,7 @@ type supervisor struct {
 	prepared *edition
 	inForce  *edition
 	rescues  rescues
+	surveys  asked
 	frames   map[*edition][]byte // of prepared and inForce, shared by all workers
 	verdicts chan verdict        // on prepared; nil = nobody waits for them
 	closed   chan struct{}       // closed by Close

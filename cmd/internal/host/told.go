@@ -103,6 +103,11 @@ func (s *supervisor) nextLocked(w *worker) *order {
 		q := w.questions[0]
 		return &order{m: message{Kind: kindFind, Source: q.source}, asks: q, done: func(error) {}}
 	}
+	if t.inForce != nil && len(w.surveys) > 0 {
+		m := w.surveys[0]
+		w.surveys = w.surveys[1:]
+		return &order{m: *m, done: func(error) {}}
+	}
 	if s.prepared.has(w.seat) && t.refused != s.prepared {
 		return s.towardsLocked(w, s.prepared)
 	}

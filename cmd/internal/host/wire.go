@@ -20,7 +20,7 @@ import (
 // that each frame carries.
 //
 //	start ─► (give ... plan bind, commit or unbind) ... ─► close
-//	             └ also: give ... rescue; find
+//	             └ also: give ... rescue; find; survey ─► done, then (surveyed) ...
 //
 //	0        4         5                    5+length
 //	│ length │ version │ JSON of a message │          length is big-endian
@@ -57,6 +57,11 @@ type message struct {
 	Found  bool           `json:"found,omitempty"`  // kindDone after kindFind
 	Error  string         `json:"error,omitempty"`  // kindDone; "" = it worked
 	Notice *proxy.Notice  `json:"notice,omitempty"` // kindNotice
+
+	Number   uint64          `json:"number,omitempty"`   // kindSurvey, kindSurveyed: which
+	Survey   *proxy.Survey   `json:"survey,omitempty"`   // kindSurvey
+	Surveyed *proxy.Surveyed `json:"surveyed,omitempty"` // kindSurveyed
+	More     bool            `json:"more,omitempty"`     // kindSurveyed: this is not the last part
 }
 
 type messageKind string
@@ -73,6 +78,9 @@ const (
 	kindClose  messageKind = "close"
 	kindDone   messageKind = "done"
 	kindNotice messageKind = "notice"
+
+	kindSurvey   messageKind = "survey"   // answered at once, and then as often as it takes by
+	kindSurveyed messageKind = "surveyed" // from the worker, not an answer
 )
 
 // workerStart is what a worker needs to begin. It reads no file and opens no port.
@@ -127,6 +135,10 @@ func (m *message) check() error {
 		missing = m.Notice == nil || m.Notice.Class >= metrics.NumConnectErrors
 	case kindRescue:
 		missing = !isSeat(m.Seat)
+	case kindSurvey:
+		missing = m.Survey == nil || !m.Survey.Check()
+	case kindSurveyed:
+		missing = m.Surveyed == nil || !soundAnswer(m.Surveyed)
 	case kindBind, kindCommit, kindUnbind, kindFind, kindClose, kindDone:
 	default:
 		return fmt.Errorf("%w: unknown kind of message %q", errProtocol, m.Kind)

@@ -32,6 +32,7 @@ type worker struct {
 	diedOf    *edition    // that was prepared while a process died on the way to it
 	silent    bool        // it owes an answer, for longer than answerWithin
 	questions []*question // that it has not answered yet
+	surveys   []*message  // that it has not been asked yet
 }
 
 // wakeUp has its brief look again what there is to tell.

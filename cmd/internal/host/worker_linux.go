@@ -150,6 +150,10 @@ func (w *workerEnd) obey(h *holdings) error {
 			h.rescue(m.Seat, m.On)
 		case kindFind:
 			done.Found = h.running && h.acceptor.Holds(m.Source)
+		case kindSurvey:
+			if h.running {
+				go w.survey(h.acceptor, m)
+			}
 		case kindClose:
 			h.close()
 		default:

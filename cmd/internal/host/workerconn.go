@@ -27,14 +27,15 @@ type workerConn struct {
 
 // newWorkerConn takes over conn and reads from it until the worker has gone.
 // Its notices are passed on as those of its seat, none after close has returned.
-func newWorkerConn(conn net.Conn, seat int, notices chan<- proxy.Notice) *workerConn {
+// Answers to surveys go to surveyed, which must not wait.
+func newWorkerConn(conn net.Conn, seat int, notices chan<- proxy.Notice, surveyed func(seat int, m *message)) *workerConn {
 	c := &workerConn{conn: conn, answers: make(chan message, 1), gone: make(chan struct{})}
-	go c.listen(seat, notices)
+	go c.listen(seat, notices, surveyed)
 	return c
 }
 
 // listen takes nothing from the worker that nobody waits for.
-func (c *workerConn) listen(seat int, notices chan<- proxy.Notice) {
+func (c *workerConn) listen(seat int, notices chan<- proxy.Notice, surveyed func(int, *message)) {
 	defer close(c.gone)
 	for {
 		m, err := readMessage(c.conn, answerLimit)
@@ -48,6 +49,8 @@ func (c *workerConn) listen(seat int, notices chan<- proxy.Notice) {
 			case notices <- *m.Notice:
 			default: // the counters tell the rest
 			}
+		case kindSurveyed:
+			surveyed(seat, &m)
 		case kindDone:
 			select {
 			case c.answers <- m:

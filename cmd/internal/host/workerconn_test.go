@@ -14,7 +14,7 @@ import (
 // synctest: its time stands still while somebody can run.
 func dialWorker(t *testing.T, notices chan proxy.Notice) (*workerConn, net.Conn) {
 	ours, theirs := net.Pipe()
-	c := newWorkerConn(ours, 3, notices)
+	c := newWorkerConn(ours, 3, notices, func(int, *message) {})
 	t.Cleanup(func() { theirs.Close(); c.close() })
 	return c, theirs
 }

@@ -54,6 +54,10 @@ type Calls struct {
 	Schedule  func(batch bool) syscall.Errno                                         // this thread, as SCHED_BATCH or SCHED_NORMAL; its nice value stays
 	Poll      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // keeps the scheduler's P
 	Wait      func(epoll int, evs []syscall.EpollEvent, ms int) (int, syscall.Errno) // gives it up: for long waits
+
+	// Moved is how many bytes came over a TCP connection in its life, and how many its peer has
+	// acknowledged, a FIN counting as one; 0 where it can't be told.
+	Moved func(fd int) (received, acknowledged uint64)
 }
 
 // Linux are the true ones.
@@ -120,6 +124,7 @@ func Linux() Calls {
 			}
 			return n, 0
 		},
+		Moved:     sysMoved,
 		SetBuffer: sysSetBuffer,
 		Tune:      sysTune,
 		LowUnsent: func(fd int) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent) },
