@@ -241,7 +241,7 @@ func (a *Acceptor) meant(v *surveying, slot int32, s *session) (bytes uint64, is
 		f.MinIdle > 0 && a.idleFor(s) < f.MinIdle:
 		return 0, false
 	}
-	if len(f.Clients) > 0 && !contains(f.Clients, a.clientOf(s).Addr().WithZone("")) {
+	if len(f.Clients) > 0 && !contains(f.Clients, a.seenFrom(s).Addr().WithZone("")) {
 		return 0, false
 	}
 	if f.MinBytes > 0 || f.MaxBytes > 0 || v.Order == LargestFirst && v.Limit > 0 {
@@ -263,12 +263,18 @@ func contains(all []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// clientOf is where a session comes from; the zero address if nobody knows it any more.
-func (a *Acceptor) clientOf(s *session) netip.AddrPort {
+// seenFrom is where a session comes from, by its PROXY header while that is known; the
+// zero address if nobody knows it any more.
+func (a *Acceptor) seenFrom(s *session) netip.AddrPort {
 	if s.note != 0 {
 		return a.notes.at(s.note).client.AddrPort()
 	}
-	at := a.sys.PeerAddr(int(s.fd[client]))
+	var at netip.AddrPort
+	if s.opening != 0 {
+		at = a.clientOf(s)
+	} else {
+		at = a.sys.PeerAddr(int(s.fd[client]))
+	}
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
@@ -343,7 +349,7 @@ func (a *Acceptor) settleKept(v *surveying, k keptSession) {
 		return
 	}
 	h := Held{
-		ID: a.idOf(k.slot, s), Client: a.clientOf(s), Listener: uint32(s.listener), Target: -1, State: heldState(s),
+		ID: a.idOf(k.slot, s), Client: a.seenFrom(s), Listener: uint32(s.listener), Target: -1, State: heldState(s),
 		Age: time.Duration(a.now - s.opened),
 	}
 	h.Idle = min(a.idleFor(s), h.Age) // ticks are coarse

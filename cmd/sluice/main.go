@@ -52,6 +52,7 @@ func commands() []command {
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
 		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
 		{"kill", "ID | -max N [-from CLIENT] [-to BACKEND] [-older 1h] ...", "end sessions of a running sluice", killCommand},
+		{"rebalance", "POOL [-dry-run] [-per-second N] [-share 0.2]", "move sessions of a running sluice to backends that have fewer", rebalance},
 		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
 		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},

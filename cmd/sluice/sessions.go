@@ -50,6 +50,7 @@ func killCommand(e env, args []string) int {
 	q := bindQuery(a.FlagSet)
 	o := admin.KillOrder{}
 	a.IntVar(&o.Max, "max", 0, "`NUMBER` that you reckon with: if more are meant, none is ended; without it you are told how many")
+	a.IntVar(&o.PerSecond, "per-second", 0, "`NUMBER` that ends each second, in the background; 0 = all at once")
 	a.StringVar(&o.Reason, "reason", "", "`TEXT` for the log")
 	if status := parseQuery(e, a, q, args); status >= 0 {
 		return status

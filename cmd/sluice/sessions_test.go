@@ -106,8 +106,10 @@ func TestSessions(t *testing.T) {
 		if n := c.metric("sluice_listener_closed_connections_total", `listener="db"`, `reason="killed"`); n != 6 {
 			t.Errorf("%v counted as killed", n)
 		}
-		c.tells(fmt.Sprintf(`"msg":"kill was asked for","id":%q,"max":1,"reason":"stuck","text":"1 session ended","uid":%d,"pid":%d,"ok":true`, s.ID, os.Geteuid(), os.Getpid()), func(n int) bool { return n == 1 })
-		c.tells(`"msg":"kill was asked for"`, func(n int) bool { return n == 6 }) // also those that were refused
+		c.tells(fmt.Sprintf(`"msg":"kill was asked for","id":%q,"max":1,"per_second":0,"reason":"stuck","text":"1 session ended","uid":%d,"pid":%d,"ok":true`, s.ID, os.Geteuid(), os.Getpid()), func(n int) bool { return n == 1 })
+		kills("6 sessions end, 100 a second", "-pool", "app", "-max", "9", "-per-second", "100")
+		eventually(t, patience, "all have ended", func() bool { return c.list().Open == 0 })
+		c.tells(`"msg":"kill was asked for"`, func(n int) bool { return n == 7 }) // also those that were refused
 	})
 }
 

@@ -11,6 +11,7 @@
 //	                                                POST /backend     the same
 //	                                                POST /log/level   the same
 //	                                                POST /kill        the same
+//	                                                POST /rebalance   the same
 //	                                                GET /sessions     those that are open
 //
 // TCP has no password and only reads; what changes things is on the socket, where the
@@ -57,6 +58,9 @@ type Options struct {
 	// ends them. Both take seconds at most. nil = the same.
 	Sessions func(SessionQuery, SessionOrder) (SessionList, error)
 	Kill     func(KillOrder) Verdict
+
+	// Rebalance begins to spread a pool's sessions, or says what that would do. nil = the same.
+	Rebalance func(RebalanceOrder) Verdict
 }
 
 // Bounds of one connection.

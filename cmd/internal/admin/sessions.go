@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // SessionQuery says which sessions are meant: those to which all of it applies. The zero
@@ -76,8 +77,9 @@ type Session struct {
 // KillOrder says which sessions are to be ended.
 type KillOrder struct {
 	SessionQuery
-	Max    int    // nothing is ended if more than these are meant; 0 = none are, it is only said how many there are
-	Reason string // at most MaxReason bytes, for the log
+	Max       int    // nothing is ended if more than these are meant; 0 = none are, it is only said how many there are
+	PerSecond int    // 0 = all at once
+	Reason    string // at most MaxReason bytes, for the log
 }
 
 // Check says what is wrong with a query.
@@ -113,7 +115,9 @@ func (o KillOrder) Check() error {
 	switch {
 	case o.Max < 0:
 		return fmt.Errorf("max must not be below 0; got %d", o.Max)
-	case len(o.Reason) > MaxReason:
+	case o.PerSecond < 0 || o.PerSecond > MaxPerSecond:
+		return fmt.Errorf("per-second must be from 1 to %d; got %d", MaxPerSecond, o.PerSecond)
+	case len(o.Reason) > MaxReason || !utf8.ValidString(o.Reason):
 		return fmt.Errorf("the reason must be text of at most %d bytes", MaxReason)
 	}
 	return o.SessionQuery.Check()
@@ -214,8 +218,8 @@ func readSessions(v url.Values) (q SessionQuery, o SessionOrder, err error) {
 
 func readKill(v url.Values) (o KillOrder, err error) {
 	r := &reading{Values: v}
-	r.only(append(queryNames, "max", "reason")...)
-	o = KillOrder{SessionQuery: r.sessions(), Max: int(r.number("max")), Reason: v.Get("reason")}
+	r.only(append(queryNames, "max", "per_second", "reason")...)
+	o = KillOrder{SessionQuery: r.sessions(), Max: int(r.number("max")), PerSecond: int(r.number("per_second")), Reason: v.Get("reason")}
 	return o, errors.Join(r.err, o.Check())
 }
 
@@ -235,6 +239,7 @@ func (c *Client) Sessions(ctx context.Context, q SessionQuery, o SessionOrder) (
 func (c *Client) Kill(ctx context.Context, o KillOrder) (Verdict, error) {
 	v := o.query()
 	v.Set("max", strconv.Itoa(o.Max))
+	v.Set("per_second", strconv.Itoa(o.PerSecond))
 	v.Set("reason", o.Reason)
 	return c.do(ctx, "kill", v)
 }
@@ -278,5 +283,5 @@ func (o KillOrder) attrs() (attrs []slog.Attr) {
 			attrs = append(attrs, slog.String(name, text))
 		}
 	}
-	return append(attrs, slog.Int("max", o.Max), slog.String("reason", o.Reason))
+	return append(attrs, slog.Int("max", o.Max), slog.Int("per_second", o.PerSecond), slog.String("reason", o.Reason))
 }

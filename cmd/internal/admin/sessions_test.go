@@ -35,7 +35,7 @@ func TestSessionsArrive(t *testing.T) {
 	if err != nil || list.Open != 2 || list.Silent[0] != 3 || !reflect.DeepEqual(query, asked) || order != (SessionOrder{"idle", 9}) {
 		t.Errorf("%+v, %v; arrived %+v, %+v", list, err, query, order)
 	}
-	want := KillOrder{SessionQuery: asked, Max: 4, Reason: "stuck"}
+	want := KillOrder{SessionQuery: asked, Max: 4, PerSecond: 2, Reason: "stuck"}
 	if v, err := c.Kill(t.Context(), want); err != nil || !v.OK || !reflect.DeepEqual(kill, want) {
 		t.Errorf("%+v, %v; arrived %+v", v, err, kill)
 	}

@@ -63,6 +63,7 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 		}))
 	}
 	s.sessions(mux)
+	s.rebalance(mux)
 	return mux
 }
 

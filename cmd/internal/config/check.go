@@ -39,6 +39,7 @@ func (b *builder) check() {
 		b.checkSendProxy(p)
 		b.checkHealth(p)
 		b.checkEjection(p)
+		b.checkRebalance(p)
 	}
 	if d := b.config.DNS; d.TTLMin > d.TTLMax {
 		at := b.origin["dns.ttl_min"]

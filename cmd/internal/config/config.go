@@ -164,6 +164,8 @@ type Pool struct {
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none
 	SendProxy         string        // what a session is introduced with: SendProxyOff, SendProxyV1, SendProxyV2
 	SendProxyTLVs     []string      // what a header of version 2 says beside the addresses
+	Leave             string        // LeaveDrain or LeaveCut: what becomes of the sessions of a backend that leaves
+	Rebalance         Rebalance
 	Health            Health
 	Ejection          Ejection
 }
@@ -232,6 +234,8 @@ const (
 	SendProxyOff = "off"
 	SendProxyV1  = "v1"
 	SendProxyV2  = "v2"
+	LeaveDrain   = "drain"
+	LeaveCut     = "cut"
 )
 
 // Default is the Config of an empty file: complete but for listeners and pools.
@@ -342,5 +346,7 @@ func DefaultPool(name string) Pool {
 		SendProxy: SendProxyOff,
 		Health:    defaultHealth(),
 		Ejection:  defaultEjection(),
+		Leave:     LeaveDrain, // who takes an address out of DNS does not mean to break what runs
+		Rebalance: defaultRebalance(),
 	}
 }

@@ -47,6 +47,12 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		if p.SlowStart > 0 {
 			row("", "slow start %s", short(p.SlowStart))
 		}
+		if p.Leave == LeaveCut {
+			row("", "sessions of backends that leave are cut")
+		}
+		if r := p.Rebalance; r.PerSecond > 0 {
+			row("", "rebalanced by up to %d sessions a second, %s%% of all at a time", r.PerSecond, strconv.FormatFloat(100*r.Share, 'f', -1, 64))
+		}
 		for _, b := range p.Backends {
 			row("", "%s", b)
 		}
@@ -154,6 +160,7 @@ func (c *Config) eachKey(table func(header string), key func(path string, o opti
 	for i := range c.Pools {
 		section("pool.*", pathOf("pool", c.Pools[i].Name), scope{p: &c.Pools[i]})
 		section("pool.*.ejection", pathOf("pool", c.Pools[i].Name)+".ejection", scope{p: &c.Pools[i]})
+		section("pool.*.rebalance", pathOf("pool", c.Pools[i].Name)+".rebalance", scope{p: &c.Pools[i]})
 		section("pool.*.health", pathOf("pool", c.Pools[i].Name)+".health", scope{p: &c.Pools[i]})
 	}
 }

@@ -24,6 +24,8 @@ wait_for_backend = "30s"
 backends = ["10.0.0.1:8080", "10.0.0.2:8080 weight=2", "10.0.0.3:8080 backup"]
 panic_below = 0.5
 slow_start = "30s"
+leave = "cut"
+rebalance = {per_second = 20, share = 0.25}
 [pool.web.health]
 check = "http"
 path = "/health"

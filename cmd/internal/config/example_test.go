@@ -137,6 +137,9 @@ func drawConfig(t *rapid.T) Config {
 			p.OnDown = OnDownStay
 		}
 		p.Ejection.MaxTime = max(p.Ejection.Time, p.Ejection.MaxTime)
+		if p.Pick == PickSourceHash {
+			p.Rebalance.PerSecond = 0
+		}
 		p.Backends = rapid.SliceOfNDistinct(rapid.Custom(drawBackend), 1, 4,
 			func(b Backend) string { return b.Address }).Draw(t, "backends")
 		p.Backends[0].Backup = false

@@ -149,6 +149,11 @@ var options = []option{
 	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},
 	{"pool.*.send_proxy", live, oneOf(SendProxyOff, SendProxyV1, SendProxyV2), func(s scope) any { return &s.p.SendProxy }},
 	{"pool.*.send_proxy_tlvs", live, tlvList, func(s scope) any { return &s.p.SendProxyTLVs }},
+	{"pool.*.leave", live, oneOf(LeaveDrain, LeaveCut), func(s scope) any { return &s.p.Leave }},
+
+	{"pool.*.rebalance.per_second", live, integer(0, MaxRebalance), func(s scope) any { return &s.p.Rebalance.PerSecond }},
+	{"pool.*.rebalance.share", live, fraction, func(s scope) any { return &s.p.Rebalance.Share }},
+	{"pool.*.rebalance.jitter", live, fraction, func(s scope) any { return &s.p.Rebalance.Jitter }},
 
 	{"pool.*.ejection.connect_failures", live, integer(1, maxInARow), func(s scope) any { return &s.p.Ejection.ConnectFailures }},
 	{"pool.*.ejection.early", live, duration(0, maxEjection), func(s scope) any { return &s.p.Ejection.Early }},

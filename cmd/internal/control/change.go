@@ -221,6 +221,7 @@ func (s *service) loosen(next, before *state) {
 
 // commit puts what was prepared in force.
 func (s *service) commit(next *state) {
+	before := s.state
 	s.health.Commit(next.watched())
 	s.watchdog.give(next.generation)
 	s.nameRecords(next)
@@ -230,6 +231,7 @@ func (s *service) commit(next *state) {
 	next.toldIn(next.generation)
 	s.replace(next)
 	s.admission.keep(next.fronts)
+	s.movement.committed(before, next)
 }
 
 // replace makes next the state that is in force.

@@ -273,6 +273,9 @@ func (s *state) toldIn(generation uint64) {
 // isHeld says whether a session has a target. The shared word is no witness: a worker
 // that died at the wrong moment left it too high.
 func (s *service) isHeld(id metrics.ID) bool {
+	if s.movement.holds(id) {
+		return true
+	}
 	for _, st := range append(s.state.seats, s.retiring...) {
 		if s.board.Target(st.number, id).Active.Load() != 0 {
 			return true

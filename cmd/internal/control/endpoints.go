@@ -43,7 +43,7 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 
 func (e *endpoints) serve(s *service) {
 	e.server = admin.New(admin.Options{Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
-		Sessions: s.sessions, Kill: s.kill})
+		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance})
 	s.admin = e.server
 	if e.tcp != nil {
 		go e.server.Serve(e.tcp)

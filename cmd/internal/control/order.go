@@ -16,6 +16,7 @@ func (s *service) order(o admin.BackendOrder) admin.Verdict {
 	if err != nil {
 		return s.verdict(false, err.Error(), nil)
 	}
+	s.movement.look()
 	text := o.Want
 	if o.Want == health.Weight {
 		text = fmt.Sprintf("weight %d", o.Weight)

@@ -12,6 +12,7 @@
 //	           │                    └──────────────────► Plan + descriptors ─► host: acceptors (threads, or workers)
 //	           │
 //	           ├─ health: checks, operators ─► weights on the Board
+//	           ├─ movement: sessions that end at a pace ─► host.Survey
 //	           ├─ watchdog: who was given something and does not turn? ─► host.Rescue
 //	           ├─ departures: what left the configuration, acceptors that leave, and at the end all
 //	           └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host
@@ -86,6 +87,7 @@ type service struct {
 	host     host.Host
 	health   *health.Keeper
 	watchdog *watchdog
+	movement *movement
 	admin    *admin.Server
 	support  func() steering.Support
 	nofile   uint64
@@ -151,6 +153,8 @@ func Serve(o Options) error {
 		return err
 	}
 	defer s.watchdog.close()
+	s.movement = newMovement(s)
+	defer s.movement.Close()
 	endpoints, err := s.openAdmin()
 	if err != nil {
 		return err
@@ -249,6 +253,7 @@ func (s *service) conduct(ctx context.Context) error {
 			s.sample(now)
 			s.forget()
 			s.followQuota(now)
+			s.movement.look()
 		case now := <-step:
 			s.depart(now)
 			s.forget()

@@ -4,19 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"time"
 
 	"sluice/cmd/internal/accesslog"
 	"sluice/cmd/internal/admin"
-	"sluice/cmd/internal/host"
+	"sluice/cmd/internal/moving"
 	"sluice/metrics"
 	"sluice/metrics/journal"
 	"sluice/proxy"
 )
-
-// surveyWithin is how long acceptors have to look at their sessions: 100,000 of one that is
-// busy take 0.1 s. It is all that one which hangs can delay.
-const surveyWithin = 2 * time.Second
 
 var orders = map[string]proxy.Order{"": proxy.OldestFirst, "oldest": proxy.OldestFirst, "newest": proxy.NewestFirst, "idle": proxy.IdlestFirst, "bytes": proxy.LargestFirst}
 
@@ -28,30 +23,15 @@ func (s *service) sessions(q admin.SessionQuery, o admin.SessionOrder) (admin.Se
 		return list, err
 	}
 	limit := cmp.Or(o.Limit, admin.DefaultSessions)
-	answers, silent := s.survey(proxy.Survey{Filter: filter, Order: orders[o.Sort], Limit: limit})
-	var held []proxy.Held
+	answers, silent := s.movement.Ask(proxy.Survey{Filter: filter, Order: orders[o.Sort], Limit: limit})
 	for _, a := range answers {
-		list.Matched, list.Open, held = list.Matched+a.Matched, list.Open+a.Seen, append(held, a.Held...)
+		list.Matched, list.Open = list.Matched+a.Matched, list.Open+a.Seen
 	}
 	list.Silent = append(list.Silent, silent...)
-	slices.SortFunc(held, func(a, b proxy.Held) int { return compareHeld(orders[o.Sort], a, b) })
-	for _, h := range held[:min(limit, len(held))] {
+	for _, h := range moving.Sorted(answers, orders[o.Sort], limit) {
 		list.Sessions = append(list.Sessions, s.describe(h))
 	}
 	return list, nil
-}
-
-func compareHeld(o proxy.Order, a, b proxy.Held) int {
-	order := cmp.Compare(b.Age, a.Age)
-	switch o {
-	case proxy.NewestFirst:
-		order = -order
-	case proxy.IdlestFirst:
-		order = cmp.Or(cmp.Compare(b.Idle, a.Idle), order)
-	case proxy.LargestFirst:
-		order = cmp.Or(cmp.Compare(b.Received+b.Sent, a.Received+a.Sent), order)
-	}
-	return cmp.Or(order, cmp.Compare(a.ID, b.ID))
 }
 
 func (s *service) describe(h proxy.Held) admin.Session {
@@ -76,7 +56,7 @@ func (s *service) kill(o admin.KillOrder) admin.Verdict {
 	if err != nil {
 		return s.verdict(false, err.Error(), nil)
 	}
-	counted, silent := s.survey(proxy.Survey{Filter: filter})
+	counted, silent := s.movement.Ask(proxy.Survey{Filter: filter})
 	total, quotas := 0, map[int]int{}
 	for seat, a := range counted {
 		if a.Matched > 0 {
@@ -90,40 +70,23 @@ func (s *service) kill(o admin.KillOrder) admin.Verdict {
 	case total > o.Max:
 		return s.verdict(false, fmt.Sprintf("nothing ended: %d match, which is more than -max %d%s", total, o.Max, nothingOf(silent)), nil)
 	}
-	ended, late := s.endSome(proxy.Survey{Filter: filter, End: true, Reason: metrics.ReasonKilled}, quotas)
+	if o.PerSecond > 0 {
+		if !s.movement.killSlowly(filter, total, o.PerSecond) {
+			return s.verdict(false, "nothing ended: an earlier kill is under way", nil)
+		}
+		return s.verdict(true, fmt.Sprintf("%s end, %d a second%s", sessionsIn(total), o.PerSecond, nothingOf(silent)), nil)
+	}
+	answers, late := s.movement.EndAt(proxy.Survey{Filter: filter, End: true, Reason: metrics.ReasonKilled}, quotas)
+	ended := 0
+	for _, a := range answers {
+		ended += a.Ended
+	}
 	silent = union(silent, late)
 	text := fmt.Sprintf("%s ended%s", sessionsIn(ended), nothingOf(silent))
 	if ended == 0 && o.ID != "" && len(silent) == 0 {
 		return s.verdict(false, fmt.Sprintf("no session %s is open", o.ID), nil)
 	}
 	return s.verdict(len(silent) == 0, text, nil)
-}
-
-// endSome ends sessions by q, at each seat as many as its quota, and returns how many were.
-func (s *service) endSome(q proxy.Survey, quotas map[int]int) (ended int, silent []int) {
-	q.Until = host.SurveyWithin(surveyWithin)
-	asks := map[int]proxy.Survey{}
-	for seat, n := range quotas {
-		q.Limit = n
-		asks[seat] = q
-	}
-	answers, silent := s.host.Survey(asks)
-	for _, a := range answers {
-		ended += a.Ended
-	}
-	return ended, silent
-}
-
-// survey asks all acceptors the same, or the one that may have the session.
-func (s *service) survey(q proxy.Survey) (map[int]proxy.Surveyed, []int) {
-	q.Until = host.SurveyWithin(surveyWithin)
-	asks := map[int]proxy.Survey{}
-	for _, a := range s.host.Placement() {
-		if q.Filter.ID == 0 || q.Filter.ID.Seat() == a.Number {
-			asks[a.Number] = q
-		}
-	}
-	return s.host.Survey(asks)
 }
 
 // filterOf is a query in the numbers of acceptors. It fails on what nothing has the name of:
