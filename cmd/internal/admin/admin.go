@@ -14,8 +14,8 @@
 //	                                                POST /rebalance   the same
 //	                                                GET /sessions     those that are open
 //
-// TCP has no password and only reads; what changes things is on the socket, where the
-// kernel says who asks. It is served by the control plane, so a hung acceptor or a
+// Over TCP anybody may read; what changes things is on the socket, where the kernel says who
+// asks, and over TCP only for who has a token, see write.go. It is served by the control plane, so a hung acceptor or a
 // stopped worker does not keep it from answering. No number of clients, idle, slow,
 // silent or half-sent, takes more than MaxConns descriptors on either side and the
 // figures of a few scrapes.
@@ -61,6 +61,10 @@ type Options struct {
 
 	// Rebalance begins to spread a pool's sessions, or says what that would do. nil = the same.
 	Rebalance func(RebalanceOrder) Verdict
+
+	// TokenPlace is where the token is that verbs over TCP need, see ReadToken; "" = there are
+	// no verbs over TCP, and nil the same.
+	TokenPlace func() string
 }
 
 // Bounds of one connection.
@@ -90,6 +94,7 @@ type Server struct {
 	onTCP       *conns
 	onSocket    *conns
 	figures     *figures
+	refused     refusals
 }
 
 // New makes a server that listens nowhere yet.
@@ -99,7 +104,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, figures: newFigures(o.Snapshot, o.Log)}
 	s.onTCP = newConns(o.MaxConns, freshFor)
-	s.tcp = s.newHTTP(notRebound(s.reads()), s.onTCP)
+	s.tcp = s.newHTTP(notRebound(sameOrigin(s.withVerbs(s.reads()))), s.onTCP)
 	s.onSocket = newConns(o.MaxConns, 0) // verbs take their time
 	s.socket = s.newHTTP(onlyOwn(s.verbs(s.reads())), s.onSocket)
 	s.socket.ConnContext = withCaller
@@ -114,7 +119,7 @@ func (s *Server) newHTTP(h http.Handler, c *conns) *http.Server {
 	}
 }
 
-// Serve answers on a TCP listener until Close: reads only. It closes ln.
+// Serve answers on a TCP listener until Close: reads, and verbs for who has the token. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	return s.tcp.Serve(boundedListener{ln, s.onTCP})
 }

@@ -17,7 +17,7 @@ import (
 //   - a name without a dot, such as sluice:9095 in Compose: nobody can register it
 //
 // Scrapers ask by any name (sluice.default.svc:9095): they run no strangers' scripts.
-// Nothing here relies on the Host for more than that: over TCP nothing can be changed.
+// Nothing here relies on the Host for more than that: to change anything takes a token.
 func notRebound(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !ownName(r.Host) && fromBrowser(r.Header) {

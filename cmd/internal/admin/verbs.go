@@ -41,12 +41,12 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 		}))
 	}
 	if s.o.Backend != nil {
-		mux.HandleFunc("POST /backend", s.verb("backend", func(ctx context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
+		mux.HandleFunc("POST /backend", s.verb("backend", func(_ context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
 			o, err := readOrder(r.URL.Query())
 			if err != nil {
 				return Verdict{}, nil, err
 			}
-			o.Who = fmt.Sprintf("uid %d, pid %d", callerOf(ctx).UID, callerOf(ctx).PID)
+			o.Who = askerOf(r).String()
 			attrs := []slog.Attr{slog.String("backend", o.Backend), slog.String("pool", o.Pool), slog.String("want", o.Want),
 				slog.Int("weight", o.Weight), slog.Duration("for", o.For), slog.String("reason", o.Reason)}
 			return s.o.Backend(o), attrs, nil
@@ -93,9 +93,8 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 		if err != nil {
 			v.Text = err.Error()
 		}
-		caller := callerOf(r.Context())
-		attrs = append(attrs, slog.Uint64("uid", uint64(caller.UID)), slog.Int64("pid", int64(caller.PID)),
-			slog.Bool("ok", v.OK), slog.Uint64("generation", v.Generation), slog.String("from", "socket"))
+		who := askerOf(r)
+		attrs = append(append(attrs, who.attrs()...), slog.Bool("ok", v.OK), slog.Uint64("generation", v.Generation), slog.String("from", who.from))
 		level, code := slog.LevelInfo, http.StatusOK
 		if !v.OK {
 			level, code = slog.LevelWarn, http.StatusUnprocessableEntity
@@ -139,10 +138,4 @@ func withCaller(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, callerKey{}, c)
 	}
 	return ctx
-}
-
-// callerOf is who asked; onlyOwn has let nobody else through.
-func callerOf(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
 }

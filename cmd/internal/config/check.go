@@ -48,6 +48,7 @@ func (b *builder) check() {
 		}
 		b.fault(at, "ttl_min is %s and ttl_max %s: a TTL cannot be at least the one and at most the other", short(d.TTLMin), short(d.TTLMax))
 	}
+	b.checkWrite()
 	b.checkOverlaps()
 	b.checkLoops(addressesHere)
 }

@@ -70,6 +70,17 @@ type Admin struct {
 	Socket  string // unix socket for verbs: an absolute path, "" = off, or SocketAuto; see SocketPath
 	Metrics string // MetricsFull or MetricsCompact
 	Ready   string // ReadyListening or ReadyBackend: what /readyz asks for
+
+	AllowWrite bool   // verbs over HTTP, for who has the token
+	Token      string // where it is: "file:/PATH" or "env:NAME"; "" = nowhere
+}
+
+// TokenPlace is where the token is; "" = verbs over HTTP are off.
+func (a Admin) TokenPlace() string {
+	if !a.AllowWrite {
+		return ""
+	}
+	return a.Token
 }
 
 // Reload says when the file is read again, besides when it is asked for.

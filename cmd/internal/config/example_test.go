@@ -146,6 +146,7 @@ func drawConfig(t *rapid.T) Config {
 		p.Backends[0].Address = "db9:1" // any source may reach a name
 		c.Listeners, c.Pools = append(c.Listeners, l), append(c.Pools, p)
 	}
+	c.Admin.AllowWrite = c.Admin.AllowWrite && c.Admin.Token != ""
 	c.DNS.TTLMax = max(c.DNS.TTLMax, c.DNS.TTLMin)
 	if len(b.faults) > 0 {
 		t.Fatal(b.faults)

@@ -96,9 +96,10 @@ func (c claim) takes(ip netip.Addr, isOwn func(netip.Addr) bool) bool {
 // They are no faults: an address or an interface may come later, and a file may be
 // checked on another machine than the one it is for.
 func (c Config) Doubts() (all []string) {
+	all = append(all, c.Admin.doubts()...)
 	here, ok := addressesHere()
 	if !ok {
-		return nil
+		return all
 	}
 	for _, p := range c.Pools {
 		path := pathOf("pool", p.Name)

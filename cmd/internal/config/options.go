@@ -62,6 +62,8 @@ var options = []option{
 	{"admin.socket", restart("the admin socket is opened once, at the start"), socketPath, func(s scope) any { return &s.c.Admin.Socket }},
 	{"admin.metrics", live, oneOf(MetricsFull, MetricsCompact), func(s scope) any { return &s.c.Admin.Metrics }},
 	{"admin.ready", live, oneOf(ReadyListening, ReadyBackend), func(s scope) any { return &s.c.Admin.Ready }},
+	{"admin.allow_write", live, boolean, func(s scope) any { return &s.c.Admin.AllowWrite }},
+	{"admin.token", live, tokenPlace, func(s scope) any { return &s.c.Admin.Token }},
 
 	{"reload.watch", live, boolean, func(s scope) any { return &s.c.Reload.Watch }},
 

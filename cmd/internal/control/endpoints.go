@@ -43,7 +43,7 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 
 func (e *endpoints) serve(s *service) {
 	e.server = admin.New(admin.Options{Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
-		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance})
+		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance, TokenPlace: s.tokenPlace})
 	s.admin = e.server
 	if e.tcp != nil {
 		go e.server.Serve(e.tcp)
@@ -51,6 +51,12 @@ func (e *endpoints) serve(s *service) {
 	if e.socket != nil {
 		go e.server.ServeSocket(e.socket)
 	}
+}
+
+// tokenPlace is where the token for verbs over HTTP is now; "" = they are off.
+func (s *service) tokenPlace() string {
+	inForce, _ := s.shown()
+	return inForce.config.Admin.TokenPlace()
 }
 
 func (e *endpoints) address() string {
