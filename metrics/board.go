@@ -49,7 +49,8 @@ type header struct {
 	size    uint64
 	born    int64     // CLOCK_MONOTONIC, nanoseconds
 	secret  [2]uint64 // see Board.Secret
-	_       [2]uint64
+	weighed Counter
+	_       uint64
 }
 
 // NewBoard makes an empty board, owned by this process. The caller closes it.
@@ -63,7 +64,8 @@ func NewBoard() (*Board, error) {
 		closeFD(fd)
 		return nil, fmt.Errorf("create board: %w", err)
 	}
-	*b.header() = header{magic: boardMagic, version: layoutVersion, size: uint64(boardSize), born: monotonic(), secret: newSecret()}
+	h := b.header()
+	h.magic, h.version, h.size, h.born, h.secret = boardMagic, layoutVersion, uint64(boardSize), monotonic(), newSecret()
 	return b, nil
 }
 
@@ -160,6 +162,14 @@ func (b *Board) Held() []Gauge { return b.shared(heldAt) }
 // Weights holds, by target index, the weight in force, in the units of pool.WeightScale; 0 = it gets nobody new.
 // Only the control plane writes it.
 func (b *Board) Weights() []Gauge { return b.shared(weightsAt) }
+
+// Weighed counts the changes of Weights: each is counted after it was made. So who sees the
+// same count twice need not look at all of them again.
+func (b *Board) Weighed() *Counter { return &b.header().weighed }
+
+// Speeds holds, by target index, how fast targets take connections. Acceptors whose pool
+// picks by it write it.
+func (b *Board) Speeds() []Speed { return unsafe.Slice(cellsAt[Speed](b, speedsAt), MaxTargets) }
 
 // Failing holds, by target index, what acceptors know of targets that did not take a
 // connection. All of them write it.

@@ -29,6 +29,7 @@ func TestPlacesDoNotOverlap(t *testing.T) {
 	b := newBoard(t)
 	parts := map[uintptr][]uint64{
 		0: b.words(0, headerSize), heldAt: b.words(heldAt, MaxTargets*8), weightsAt: b.words(weightsAt, MaxTargets*8),
+		failingAt: b.words(failingAt, MaxTargets*8), speedsAt: b.words(speedsAt, MaxTargets*8),
 	}
 	for stripe := range stripes {
 		for _, table := range []table{acceptorTable, listenerTable, poolTable, targetTable} {

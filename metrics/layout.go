@@ -7,9 +7,9 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
-//	              by target index                                        │
-//	         ┌───────────────────────────────────────────────────────────┘
+//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ Speeds │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	              by target index                                                 │
+//	         ┌────────────────────────────────────────────────────────────────────┘
 //	         ▼
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
 //
@@ -39,7 +39,8 @@ const (
 	failingAt  = weightsAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
 	cutsAt     = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
-	stripesAt  = (cutsAt + MaxTargets*unsafe.Sizeof(Gauge{}) + pageAlign - 1) &^ (pageAlign - 1)
+	speedsAt   = cutsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	stripesAt  = (speedsAt + MaxTargets*unsafe.Sizeof(Speed{}) + pageAlign - 1) &^ (pageAlign - 1)
 
 	acceptorSize = unsafe.Sizeof(AcceptorCells{})
 	listenerSize = unsafe.Sizeof(ListenerCells{})

@@ -24,7 +24,7 @@ func (b *Board) OpenPool(id ID) {
 	b.openLocked(poolTable, id.Index(), &b.used.pools)
 }
 
-// OpenTarget is OpenListener for a target. Its Held, its Weight, its Failing, its Strikes and its Cut are zero, too.
+// OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Cut and Speed are zero, too.
 func (b *Board) OpenTarget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,6 +34,8 @@ func (b *Board) OpenTarget(id ID) {
 	b.Failing()[id.Index()].Swap(0)
 	b.Strikes()[id.Index()].Clear()
 	b.Cuts()[id.Index()].Store(0)
+	b.Speeds()[id.Index()].clear()
+	b.Weighed().Add(1)
 }
 
 func (b *Board) openLocked(t table, index uint32, used *uint32) {

@@ -85,7 +85,7 @@ func mallocs(run func()) uint64 {
 const fewObjects = 200
 
 func TestNoAllocationPerSession(t *testing.T) {
-	for name, pick := range map[string]pool.Policy{"round_robin": pool.RoundRobin, "source_hash": pool.SourceHash} {
+	for name, pick := range map[string]pool.Policy{"round_robin": pool.RoundRobin, "source_hash": pool.SourceHash, "fastest": pool.Fastest} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, everyDeadline, func(o *setup) { o.pool().Pick = pick })
 			p := newRawPeer(s)

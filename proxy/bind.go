@@ -117,7 +117,7 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 			}
 		}
 		if made.picker == nil {
-			made.picker = pool.NewPicker(made.prepared, a.Seat, pool.StateOf(a.Board))
+			made.picker = pool.NewPicker(made.prepared, a.Seat, pool.StateOf(a.Board, &a.now))
 		}
 		made.budget = budgetOf(p.RetryBudget, before.budget(p.ID))
 		made.own = selfishOf(p, b.plan.Own)

@@ -169,9 +169,11 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	s.tuned = !a.listenerOf(s).ToBackend.Wanted()
 	c := a.targetOf(s)
 	c.Sessions.Add(1)
-	c.Connect.Observe(time.Duration(a.now - a.openings.of(s).dialed))
+	took, p, id := time.Duration(a.now-a.openings.of(s).dialed), a.poolOf(s), a.openings.of(s).target
+	c.Connect.Observe(took)
+	p.Took(a.Board, id, time.Duration(a.now), took)
 	a.noteConnected(s)
-	a.works(a.poolOf(s), a.openings.of(s).target)
+	a.works(p, id)
 	return outcome{state: stateRelaying}
 }
 

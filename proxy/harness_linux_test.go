@@ -199,7 +199,7 @@ func (s *service) tryApply(plan *Plan) error {
 	}
 	for _, p := range plan.Pools {
 		for _, t := range p.Targets {
-			s.board.Weights()[t.ID.Index()].Store(int64(t.Weight))
+			s.board.Weights()[t.ID.Index()].Store(int64(t.Weight) * pool.WeightScale)
 		}
 	}
 	var all []*Bound

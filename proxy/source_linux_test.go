@@ -21,7 +21,7 @@ func bySource(p *Plan) {
 func TestSourceDecides(t *testing.T) {
 	p := Plan{Pools: make([]pool.Pool, 1)}
 	bySource(&p)
-	state := pool.State{Held: make([]metrics.Gauge, 2), Weights: make([]metrics.Gauge, 2), Failing: make([]metrics.Failing, 2)}
+	state := pool.State{Held: make([]metrics.Gauge, 2), Weights: make([]metrics.Gauge, 2), Weighed: new(metrics.Counter), Failing: make([]metrics.Failing, 2)}
 	state.Weights[0].Store(1)
 	state.Weights[1].Store(1)
 	picker := pool.NewPicker(p.Pools[0].Prepare(), 0, state)

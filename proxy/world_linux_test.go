@@ -91,7 +91,7 @@ func (w *world) apply(plan *Plan) {
 	plan.Generation, plan.Seats = w.plan.Generation+1, []Seat{{Phase: PhaseServing}}
 	for _, p := range plan.Pools {
 		for _, t := range p.Targets {
-			w.a.Board.Weights()[t.ID.Index()].Store(int64(t.Weight))
+			w.a.Board.Weights()[t.ID.Index()].Store(int64(t.Weight) * pool.WeightScale)
 		}
 	}
 	b, err := w.a.Bind(plan, View{Own: Sockets{Listeners: map[metrics.ID]int{webID: fakeListener}, Mail: -1}})

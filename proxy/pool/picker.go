@@ -34,8 +34,14 @@ func NewPicker(p *Prepared, seed int, state State) *Picker {
 	case LeastSessions:
 		k.policy = newLeastSessions(p, seed, state)
 	case SourceHash:
-		k.policy = &sourceHash{pool: p, state: state}
-		k.resort = &sourceHash{pool: p, state: state, resort: true} // a client comes back to its target
+		k.policy = newSourceHash(p, state, false)
+		k.resort = newSourceHash(p, state, true) // a client comes back to its target
+	case Random2:
+		k.policy = &random2{newSampler(p, seed, state)}
+	case First:
+		k.policy = &first{pool: p, state: state}
+	case Fastest:
+		k.policy = &fastest{newSampler(p, seed, state)}
 	default:
 		k.policy = newRoundRobin(p, seed, state)
 	}

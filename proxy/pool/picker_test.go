@@ -20,10 +20,10 @@ func at(i int) netip.AddrPort {
 // anyone is a client of whom nothing is known.
 var anyone netip.Addr
 
-var policies = []Policy{RoundRobin, LeastSessions, SourceHash}
+var policies = []Policy{RoundRobin, LeastSessions, SourceHash, Random2, First, Fastest}
 
 func (p Policy) String() string {
-	return [...]string{"round_robin", "least_sessions", "source_hash"}[p]
+	return [...]string{"round_robin", "least_sessions", "source_hash", "random2", "first", "fastest"}[p]
 }
 
 // weighted is a pool whose targets have these weights, and the IDs 0, 1, ...
@@ -41,21 +41,36 @@ func equal(n int) []int { return slices.Repeat([]int{1}, n) }
 // board is what pickers read, and tests write.
 type board struct {
 	held, weights []metrics.Gauge
+	weighed       metrics.Counter
 	failing       []metrics.Failing
+	speeds        []metrics.Speed
+	clock         int64
 }
 
 // boardOf is one with the weights of p in force.
 func boardOf(p *Pool) *board {
-	b := &board{make([]metrics.Gauge, 1<<16), make([]metrics.Gauge, 1<<16), make([]metrics.Failing, 1<<16)}
+	const n = 1 << 16
+	b := &board{
+		held: make([]metrics.Gauge, n), weights: make([]metrics.Gauge, n), failing: make([]metrics.Failing, n), speeds: make([]metrics.Speed, n),
+		clock: int64(time.Hour),
+	}
 	for _, t := range p.Targets {
-		b.weights[t.ID.Index()].Store(int64(t.Weight))
+		b.weigh(t.ID.Index(), int64(t.Weight)*WeightScale)
 	}
 	return b
 }
 
-func (b *board) picker(p *Pool, seed int) *Picker {
-	return NewPicker(p.Prepare(), seed, State{b.held, b.weights, b.failing})
+// weigh puts a weight in force.
+func (b *board) weigh(i uint32, weight int64) {
+	b.weights[i].Store(weight)
+	b.weighed.Add(1)
 }
+
+func (b *board) state() State {
+	return State{Held: b.held, Weights: b.weights, Weighed: &b.weighed, Failing: b.failing, Speeds: b.speeds, Clock: &b.clock}
+}
+
+func (b *board) picker(p *Pool, seed int) *Picker { return NewPicker(p.Prepare(), seed, b.state()) }
 
 // pickerOf is a picker of its own for p.
 func pickerOf(p *Pool) *Picker { return boardOf(p).picker(p, 0) }
@@ -94,7 +109,7 @@ func TestPickAllowed(t *testing.T) {
 			for _, target := range p.Targets {
 				i := target.ID.Index()
 				b.held[i].Store(rapid.Int64Range(0, 1000).Draw(t, "sessions"))
-				b.weights[i].Store(max(0, rapid.Int64Range(-256, 256).Draw(t, "weight in force")))
+				b.weigh(i, max(0, rapid.Int64Range(-256, 256).Draw(t, "weight in force")))
 				b.failing[i].Swap(0)
 				if rapid.Bool().Draw(t, "fails") {
 					b.fail(target)
@@ -159,12 +174,12 @@ func TestNobodyIsSkippedUntried(t *testing.T) {
 		for last := range n {
 			var tried []metrics.ID
 			for i := range p.Targets {
-				switch b.weights[i].Store(1); {
+				switch b.weigh(uint32(i), 1); {
 				case i == last:
 				case len(tried) < 11:
 					tried = append(tried, p.Targets[i].ID)
 				default:
-					b.weights[i].Store(0)
+					b.weigh(uint32(i), 0)
 				}
 			}
 			if i := k.Pick(tried, anyone); i != last {
@@ -251,16 +266,16 @@ func TestNobodyStarvesThroughPlans(t *testing.T) {
 			next := &Pool{}
 			for _, id := range rapid.SliceOfNDistinct(rapid.Uint32Range(0, 30), 1, 12, rapid.ID).Draw(t, "ids") {
 				next.Targets = append(next.Targets, Target{ID: metrics.NewID(id, 1), Addr: at(int(id)), Weight: 1})
-				b.weights[id].Store(rapid.SampledFrom([]int64{1, 2, 16, 256}).Draw(t, "weight"))
+				b.weigh(id, rapid.SampledFrom([]int64{1, 2, 16, 256}).Draw(t, "weight"))
 			}
 			made := b.picker(next, 0)
 			made.Adopt(k)
 			k = made
 			for range rapid.IntRange(0, 20).Draw(t, "picks") {
 				k.Pick(nil, anyone)
-				b.weights[next.Targets[0].ID.Index()].Store(rapid.SampledFrom([]int64{0, 1, 256}).Draw(t, "weight then"))
+				b.weigh(next.Targets[0].ID.Index(), rapid.SampledFrom([]int64{0, 1, 256}).Draw(t, "weight then"))
 			}
-			b.weights[next.Targets[0].ID.Index()].Store(1)
+			b.weigh(next.Targets[0].ID.Index(), 1)
 		}
 		checkNobodyStarves(t, k, b)
 	})
@@ -289,7 +304,7 @@ func TestAdoptOfAnotherKind(t *testing.T) {
 	b := boardOf(p)
 	old := b.picker(p, 0)
 	old.Pick(nil, anyone)
-	for _, policy := range []Policy{LeastSessions, SourceHash} {
+	for _, policy := range []Policy{LeastSessions, SourceHash, First} {
 		q := weighted(policy, 1, 1, 1)
 		k := b.picker(q, 1)
 		k.Adopt(old)
@@ -372,10 +387,15 @@ func BenchmarkPick(b *testing.B) {
 // A pick while another CPU writes what 15 other acceptors would between two picks: a
 // session begun and one ended by each. Those are 30 cache lines to be fetched anew.
 func BenchmarkPickContended(b *testing.B) {
-	for _, policy := range policies {
+	for i, policy := range append(policies, SourceHash) {
 		for _, n := range sizes {
-			b.Run(fmt.Sprintf("policy=%v/targets=%d", policy, n), func(b *testing.B) {
+			load := 0.0
+			if i == len(policies) {
+				load = 1.25
+			}
+			b.Run(fmt.Sprintf("policy=%v/max_load=%v/targets=%d", policy, load, n), func(b *testing.B) {
 				p, board := mixed(policy, n)
+				p.MaxLoad = load
 				k := board.picker(p, 0)
 				written, read := make(chan bool), make(chan bool)
 				go func() {

@@ -27,6 +27,7 @@ type Pool struct {
 	ID             metrics.ID
 	Name           string
 	Pick           Policy
+	MaxLoad        float64       // of a SourceHash: no target has more than so many times its share of the sessions; 0 = no bound
 	ConnectTimeout time.Duration // per try; never 0
 	Retries        int           // further tries of one session after its first
 	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
@@ -66,4 +67,7 @@ const (
 	RoundRobin    Policy = iota // smooth weighted round robin, each acceptor on its own
 	LeastSessions               // fewest sessions for its weight, exact over all acceptors
 	SourceHash                  // by the client's address, the same one everywhere
+	Random2                     // of two at random the one with fewer sessions for its weight
+	First                       // the first in the order of the configuration
+	Fastest                     // of two at random the one with less connect time times sessions
 )

@@ -93,7 +93,7 @@ func (p *Prepared) tierOf(at int32) int {
 // Same says whether q picks among the same targets in the same way, so that p may stand
 // for it. A weight counts for a SourceHash alone: the others take it from the board.
 func (p *Prepared) Same(q *Pool) bool {
-	return p.Pick == q.Pick && slices.EqualFunc(p.Targets, q.Targets, func(a, b Target) bool {
+	return p.Pick == q.Pick && p.MaxLoad == q.MaxLoad && slices.EqualFunc(p.Targets, q.Targets, func(a, b Target) bool {
 		return a.ID == b.ID && a.Addr == b.Addr && a.Backup == b.Backup && (a.Weight == b.Weight || p.Pick != SourceHash)
 	})
 }

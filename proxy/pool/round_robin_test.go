@@ -55,23 +55,23 @@ func TestRoundRobinSeed(t *testing.T) {
 			t.Errorf("acceptor %d starts with target %d", seed, got)
 		}
 		for i := range p.Targets {
-			b.weights[i].Store(0)
+			b.weigh(uint32(i), 0)
 		}
 		if got := k.Pick(nil, anyone); got != -1 {
 			t.Errorf("picked %d of none", got)
 		}
 		for i := range p.Targets {
-			b.weights[i].Store(1)
+			b.weigh(uint32(i), 1)
 		}
 		if got := k.Pick(nil, anyone); got != seed {
 			t.Errorf("acceptor %d starts anew with target %d", seed, got)
 		}
 		for i := range p.Targets {
-			b.weights[i].Store(0)
+			b.weigh(uint32(i), 0)
 		}
 		k.Pick(nil, anyone)
 		for i := range p.Targets {
-			b.weights[i].Store(1)
+			b.weigh(uint32(i), 1)
 		}
 		next := b.picker(p, seed)
 		next.Adopt(k) // which has no turns
@@ -94,7 +94,7 @@ func TestRoundRobinWhenManyLeave(t *testing.T) {
 			k.Pick(nil, anyone)
 		}
 		for i := range weights[2:] {
-			b.weights[2+i].Store(0)
+			b.weigh(uint32(2+i), 0)
 		}
 		got := [2]int{}
 		for range 100 {
@@ -114,7 +114,7 @@ func TestRoundRobinFollowsWeights(t *testing.T) {
 	for _, weights := range [][]int{{1, 1, 1}, {1, 3, 1}, {0, 3, 1}, {5, 0, 0}, {2, 0, 2}, {256, 1, 1}, {1, 1, 0}} {
 		sum := 0
 		for i, w := range weights {
-			b.weights[i].Store(int64(w))
+			b.weigh(uint32(i), int64(w))
 			sum += w
 		}
 		got := make([]int, len(weights))

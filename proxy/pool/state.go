@@ -1,12 +1,19 @@
 package pool
 
-import "sluice/metrics"
+import (
+	"time"
+
+	"sluice/metrics"
+)
 
 // State is what the board says of targets, by index. All of it may change at any time.
 type State struct {
 	Held    []metrics.Gauge   // sessions that hold it over all acceptors
 	Weights []metrics.Gauge   // the weight in force times WeightScale, 0 = nobody new
+	Weighed *metrics.Counter  // of changes of Weights
 	Failing []metrics.Failing // not 0 = it did not take a connection: ranked last
+	Speeds  []metrics.Speed   // of targets of pools that pick the Fastest
+	Clock   *int64            // of the acceptor: CLOCK_MONOTONIC in nanoseconds as it read it last
 }
 
 // WeightScale is what a weight of 1 is on the board: fine enough for one that grows in
@@ -14,9 +21,11 @@ type State struct {
 // 2^30, times a turn is below 2^62.
 const WeightScale = 64
 
-// StateOf is the board's.
-func StateOf(b *metrics.Board) State {
-	return State{Held: b.Held(), Weights: b.Weights(), Failing: b.Failing()}
+// StateOf is the board's, for an acceptor with this clock.
+func StateOf(b *metrics.Board, clock *int64) State {
+	return State{
+		Held: b.Held(), Weights: b.Weights(), Weighed: b.Weighed(), Failing: b.Failing(), Speeds: b.Speeds(), Clock: clock,
+	}
 }
 
 // part is the weight with which a target takes part in turns; 0 = it does not.
@@ -25,4 +34,40 @@ func (s *State) part(cell uint32) int32 {
 		return 0
 	}
 	return int32(s.Weights[cell].Load())
+}
+
+// less says whether a target has fewer sessions for its weight than another, neither of
+// whose weights is 0.
+func (s *State) less(one, other uint32) bool {
+	return s.Held[one].Load()*s.Weights[other].Load() < s.Held[other].Load()*s.Weights[one].Load()
+}
+
+// slowness is what a session costs that comes to a target as it is: what a connection
+// takes, times the sessions it would hold then, for its weight.
+func (s *State) slowness(cell uint32) float64 {
+	held := float64(max(s.Held[cell].Load(), 0))
+	took := s.Speeds[cell].At(time.Duration(*s.Clock))
+	if took == 0 && held > 0 {
+		took = unmeasured
+	}
+	return took * (held + 1) / float64(max(s.Weights[cell].Load(), 1))
+}
+
+// unmeasured is how slow a target is taken to be, in nanoseconds, that holds sessions and
+// has not taken one yet: it gets one to begin with, and no crowd. Finagle has this penalty.
+const unmeasured = float64(time.Hour)
+
+// changed says whether weights have changed since it was asked last.
+type changed struct {
+	seen  uint64
+	asked bool
+}
+
+func (c *changed) since(s *State) bool {
+	n := s.Weighed.Load() // first: a weight that changes after it is counted after it
+	if c.asked && n == c.seen {
+		return false
+	}
+	c.seen, c.asked = n, true
+	return true
 }

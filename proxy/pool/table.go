@@ -44,15 +44,14 @@ func (t *table) placesOf(number int32) []uint32 {
 // walk is a way through a table that comes to every place once.
 type walk struct{ place, step uint32 }
 
-func newWalk(key []byte) walk {
-	h := xxhash.Sum64(key)
-	return walk{place: uint32(h) % tableSize, step: uint32(h>>32)%(tableSize-1) + 1}
+func newWalk(hash uint64) walk {
+	return walk{place: uint32(hash) % tableSize, step: uint32(hash>>32)%(tableSize-1) + 1}
 }
 
-// clientWalk is the same for IPv4 that is written as IPv6.
-func clientWalk(client netip.Addr) walk {
+// hashOf is the same for IPv4 that is written as IPv6.
+func hashOf(client netip.Addr) uint64 {
 	key := client.As16()
-	return newWalk(key[:])
+	return xxhash.Sum64(key[:])
 }
 
 func (w *walk) next() { w.place = (w.place + w.step) % tableSize }
@@ -88,7 +87,7 @@ type claim struct {
 func newClaim(t *Target, at int32) claim {
 	const whole = 1 << 32 // the pace of weight 1: so long that rounding shows in no table
 	key := keyOf(t)
-	return claim{pace: uint64(whole / t.Weight), walk: newWalk(key[:]), at: uint16(at)}
+	return claim{pace: uint64(whole / t.Weight), walk: newWalk(xxhash.Sum64(key[:])), at: uint16(at)}
 }
 
 // keyOf is what a target is hashed and sorted by.

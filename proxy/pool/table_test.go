@@ -155,10 +155,11 @@ func TestClientsSpread(t *testing.T) {
 }
 
 // When one of n targets leaves, its places go to the others; of the places of these
-// few change hands. Measured over n from 2 to 1000, with and without weights: at most
-// 1.2%. It is the same table the other way round, when one comes.
+// few change hands. So of all clients 1/n and at most 1% move; measured over n from 2 to
+// 1000, with and without weights, it is 0.97%. It is the same table the other way round,
+// when one comes.
 func TestFewMoveWhenOneLeaves(t *testing.T) {
-	for _, n := range []int{2, 3, 10, 100, 300} {
+	for _, n := range []int{2, 3, 10, 100, 349, 759} {
 		for _, heaviest := range []int{1, 5, 256} {
 			r := rand.New(rand.NewPCG(uint64(n), uint64(heaviest)))
 			weights := make([]int, n)
@@ -169,18 +170,14 @@ func TestFewMoveWhenOneLeaves(t *testing.T) {
 			gone := at(n / 2)
 			less := &Pool{Pick: SourceHash, Targets: slices.Delete(slices.Clone(p.Targets), n/2, n/2+1)}
 			before, after := owners(p.Prepare(), primaries), owners(less.Prepare(), primaries)
-			kept, moved := 0, 0
+			moved := 0
 			for i, a := range before {
-				if a == gone {
-					continue
-				}
-				kept++
-				if after[i] != a {
+				if a != gone && after[i] != a {
 					moved++
 				}
 			}
-			if moved*100 > kept*2 {
-				t.Errorf("n=%d, weights up to %d: %d of %d moved", n, heaviest, moved, kept)
+			if moved*100 > tableSize {
+				t.Errorf("n=%d, weights up to %d: %d of %d moved, and those of the one that left", n, heaviest, moved, tableSize)
 			}
 		}
 	}
@@ -296,7 +293,7 @@ func TestAgreement(t *testing.T) {
 }
 
 func TestOtherPoliciesHaveNoTable(t *testing.T) {
-	for _, policy := range []Policy{RoundRobin, LeastSessions} {
+	for _, policy := range []Policy{RoundRobin, LeastSessions, Random2, First, Fastest} {
 		if p := weighted(policy, 1).Prepare(); len(p.tables[primaries].owners) != 0 {
 			t.Errorf("%v has a table", policy)
 		}

@@ -159,8 +159,9 @@ type Listener struct {
 type Pool struct {
 	Name              string // metric label
 	Backends          []Backend
-	BackendsFile      string // absolute path of a file with more of them, which is followed; "" = none
-	Pick              string // one of the Pick words
+	BackendsFile      string  // absolute path of a file with more of them, which is followed; "" = none
+	Pick              string  // one of the Pick words
+	MaxLoad           float64 // with PickSourceHash: how many times its share of the sessions a backend may have; 0 = any number
 	ConnectTimeout    time.Duration
 	Retries           int           // further tries of one session after its first
 	RetryBudget       float64       // 0..1: retries for each session of the pool, at most; 0 = no bound
@@ -247,6 +248,9 @@ const (
 	SendProxyV2  = "v2"
 	LeaveDrain   = "drain"
 	LeaveCut     = "cut"
+	PickRandom2  = "random2"
+	PickFirst    = "first"
+	PickFastest  = "fastest"
 )
 
 // Default is the Config of an empty file: complete but for listeners and pools.

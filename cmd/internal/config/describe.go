@@ -29,6 +29,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	}
 	for _, p := range c.Pools {
 		row("pool "+p.Name, "%s, connect within %s, %d retries", p.Pick, short(p.ConnectTimeout), p.Retries)
+		if p.MaxLoad > 0 {
+			row("", "no backend has more than %s times its share", strconv.FormatFloat(p.MaxLoad, 'f', -1, 64))
+		}
 		if p.Health.Check != CheckOff {
 			row("", "checked by %s", p.Health)
 		}

@@ -129,6 +129,9 @@ func drawConfig(t *rapid.T) Config {
 		if l.Limit.SourceRate == 0 {
 			l.Limit.SourceBurst = 0
 		}
+		if p.Pick != PickSourceHash {
+			p.MaxLoad = 0
+		}
 		p.Health = fitting(p.Health)
 		if p.Health.Check == CheckCommand && len(p.Health.Command) == 0 {
 			p.Health.Command = []string{"/bin/true", "a b"}

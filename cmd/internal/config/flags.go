@@ -28,7 +28,7 @@ var switches = []struct {
 	{"c", "", "configuration `FILE`"},
 	{"listen", "listener.main.bind", "without a file: `ADDRESS` to listen on, such as :5432"},
 	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N]\"`, or backup; may be repeated; commas in the variable"},
-	{"pick", "pool.main.pick", "`WORD` round_robin, least_sessions or source_hash: which backend gets a session"},
+	{"pick", "pool.main.pick", "`WORD` round_robin, least_sessions, source_hash, random2, first or fastest: which backend gets a session"},
 	{"connect-timeout", "pool.main.connect_timeout", "`DURATION` one connect may take"},
 	{"relay", "listener.main.relay", "`WORD` auto, splice or copy"},
 	{"wait-for-backend", "listener.main.wait_for_backend", "`DURATION` that clients are held for while no backend takes them; 0s = not at all"},

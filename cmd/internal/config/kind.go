@@ -81,22 +81,22 @@ var fraction = kind{
 	must: "a number from 0 to 1",
 	json: map[string]any{"type": "number", "minimum": 0, "maximum": 1},
 	parse: func(raw any) (any, bool) {
-		var x float64
-		switch raw := raw.(type) {
-		case float64:
-			x = raw
-		case int64:
-			x = float64(raw)
-		case string:
-			var err error
-			if x, err = strconv.ParseFloat(raw, 64); err != nil {
-				return nil, false
-			}
-		default:
-			return nil, false
-		}
-		return x, 0 <= x && x <= 1 // NaN is neither
+		x, ok := number(raw)
+		return x, ok && 0 <= x && x <= 1 // NaN is neither
 	},
+}
+
+func number(raw any) (x float64, ok bool) {
+	switch raw := raw.(type) {
+	case float64:
+		return raw, true
+	case int64:
+		return float64(raw), true
+	case string:
+		x, err := strconv.ParseFloat(raw, 64)
+		return x, err == nil
+	}
+	return 0, false
 }
 
 var boolean = kind{

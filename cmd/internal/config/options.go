@@ -136,7 +136,8 @@ var options = []option{
 
 	{"pool.*.backends", live, backendList, func(s scope) any { return &s.p.Backends }},
 	{"pool.*.backends_file", live, filePath, func(s scope) any { return &s.p.BackendsFile }},
-	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash), func(s scope) any { return &s.p.Pick }},
+	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash, PickRandom2, PickFirst, PickFastest), func(s scope) any { return &s.p.Pick }},
+	{"pool.*.max_load", live, maxLoad, func(s scope) any { return &s.p.MaxLoad }},
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
 	{"pool.*.retry_budget", live, fraction, func(s scope) any { return &s.p.RetryBudget }},

@@ -165,7 +165,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 // planPool has a target for each address that its backends have now.
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
-	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Source: c.Source, SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c)}
+	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Source: c.Source, SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c)}
 	for _, b := range c.Backends {
 		for _, at := range s.addresses[b.Address] {
 			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached
@@ -253,4 +253,5 @@ var relays = map[string]proxy.Relay{
 
 var policies = map[string]pool.Policy{
 	config.PickRoundRobin: pool.RoundRobin, config.PickLeastSessions: pool.LeastSessions, config.PickSourceHash: pool.SourceHash,
+	config.PickRandom2: pool.Random2, config.PickFirst: pool.First, config.PickFastest: pool.Fastest,
 }

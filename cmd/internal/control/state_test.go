@@ -119,7 +119,8 @@ func TestPlanKnowsEveryWord(t *testing.T) {
 			t.Errorf("relay %q: %v, want %v", word, got, want)
 		}
 	}
-	for word, want := range map[string]pool.Policy{"round_robin": pool.RoundRobin, "least_sessions": pool.LeastSessions, "source_hash": pool.SourceHash} {
+	for word, want := range map[string]pool.Policy{"round_robin": pool.RoundRobin, "least_sessions": pool.LeastSessions, "source_hash": pool.SourceHash,
+		"random2": pool.Random2, "first": pool.First, "fastest": pool.Fastest} {
 		s := w.make(t, config.Config{Pools: []config.Pool{{Name: "p", Pick: word}}}, nil, &state{})
 		if got := s.plan.Pools[0].Pick; got != want {
 			t.Errorf("pick %q: %v, want %v", word, got, want)

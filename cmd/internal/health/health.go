@@ -30,6 +30,7 @@ import (
 type Options struct {
 	Log     *slog.Logger          // must not block
 	Weights []metrics.Gauge       // of the board, by target index
+	Weighed *metrics.Counter      // of the board: of their changes; nil = nobody asks
 	Cuts    []metrics.Gauge       // the same; 1 = sessions on it are to end
 	Run     func(*exec.Cmd) error // starts a command and waits for it; nil = cmd.Run
 	AtATime int                   // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it

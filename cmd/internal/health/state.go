@@ -114,7 +114,9 @@ func (k *Keeper) settle(t *target, now time.Time) {
 	default:
 		t.weight = whole
 	}
-	k.o.Weights[t.ID.Index()].Store(t.weight)
+	if was := k.o.Weights[t.ID.Index()].Swap(t.weight); was != t.weight && k.o.Weighed != nil {
+		k.o.Weighed.Add(1) // after it, see metrics.Board
+	}
 	k.o.Cuts[t.ID.Index()].Store(int64(one(state == metrics.TargetDown && w.config.OnDown == config.OnDownCut)))
 }
 
