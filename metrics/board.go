@@ -171,6 +171,11 @@ func (b *Board) Weighed() *Counter { return &b.header().weighed }
 // picks by it write it.
 func (b *Board) Speeds() []Speed { return unsafe.Slice(cellsAt[Speed](b, speedsAt), MaxTargets) }
 
+// Limits holds, by target index, a Limit: how many sessions a target may have, 0 = any
+// number. Only the control plane writes it. Held of a target with a limit is raised by
+// compare-and-swap, so it is never above it.
+func (b *Board) Limits() []Gauge { return b.shared(limitsAt) }
+
 // Failing holds, by target index, what acceptors know of targets that did not take a
 // connection. All of them write it.
 func (b *Board) Failing() []Failing { return unsafe.Slice(cellsAt[Failing](b, failingAt), MaxTargets) }

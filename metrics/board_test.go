@@ -29,7 +29,8 @@ func TestPlacesDoNotOverlap(t *testing.T) {
 	b := newBoard(t)
 	parts := map[uintptr][]uint64{
 		0: b.words(0, headerSize), heldAt: b.words(heldAt, MaxTargets*8), weightsAt: b.words(weightsAt, MaxTargets*8),
-		failingAt: b.words(failingAt, MaxTargets*8), speedsAt: b.words(speedsAt, MaxTargets*8),
+		failingAt: b.words(failingAt, MaxTargets*8), speedsAt: b.words(speedsAt, MaxTargets*8), limitsAt: b.words(limitsAt, MaxTargets*8),
+		queueAt(0): b.words(queueAt(0), queueStride), queueAt(MaxPools - 1): b.words(queueAt(MaxPools-1), queueStride),
 	}
 	for stripe := range stripes {
 		for _, table := range []table{acceptorTable, listenerTable, poolTable, targetTable} {

@@ -32,6 +32,7 @@ const (
 	maxWaitEnds      = 4
 	maxProbeEnds     = 4
 	maxEjectReasons  = 2
+	maxQueueEnds     = 8
 )
 
 // More words than places do not compile.
@@ -44,6 +45,7 @@ var (
 	_ [maxWaitEnds - NumWaitEnds]struct{}
 	_ [maxProbeEnds - NumProbeEnds]struct{}
 	_ [maxEjectReasons - NumEjectReasons]struct{}
+	_ [maxQueueEnds - NumQueueEnds]struct{}
 )
 
 // ListenerCells are one acceptor's figures on one listener.
@@ -86,7 +88,10 @@ type PoolCells struct {
 	NoBackend Counter // sessions that found none to pick
 	Capped    Counter // ejections that there was no room for
 	Unpaid    Counter // retries that the budget did not pay for
-	_         [4]uint64
+	Queued    Gauge   // sessions held here that wait in the pool's queue
+	QueueEnds [maxQueueEnds]Counter
+	QueueWait LatencyHistogram // of those that got a place
+	_         [2]uint64
 }
 
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache
@@ -111,7 +116,8 @@ type AcceptorCells struct {
 	SpliceDenied     Counter // splice(2) calls that this machine refuses; after the first, all is copied
 	SourcesEvicted   Counter // sources whose rate was forgotten to make room
 	SourcesUntracked Counter // sessions of sources for which there was no room: no limit per source counted
-	_                [5]uint64
+	Moving           Gauge   // the target with a limit whose Held and Active it is changing, plus one; 0 = none
+	_                [4]uint64
 
 	Hung   Gauge   // 1 while it does not turn although it was given something
 	Hangs  Counter // times that was so

@@ -51,15 +51,15 @@ func onlyWords(t *testing.T, name string, typ reflect.Type) {
 func TestLayout(t *testing.T) {
 	var out strings.Builder
 	fmt.Fprintf(&out, "layout %d\n", layoutVersion)
-	fmt.Fprintf(&out, "\nheld %d\nweights %d\nfailing %d\nstripes %d x %d\nacceptor %d\nlisteners %d x %d\npools %d x %d\ntargets %d x %d\nboard %d\n",
-		heldAt, weightsAt, failingAt, stripesAt, stripes, acceptorAt, listenersAt, MaxListeners, poolsAt, MaxPools, targetsAt, MaxTargets, boardSize)
+	fmt.Fprintf(&out, "\nheld %d\nweights %d\nfailing %d\nspeeds %d\nlimits %d\nqueues %d x %d\nstripes %d x %d\nacceptor %d\nlisteners %d x %d\npools %d x %d\ntargets %d x %d\nboard %d\n",
+		heldAt, weightsAt, failingAt, speedsAt, limitsAt, queuesAt, queueStride, stripesAt, stripes, acceptorAt, listenersAt, MaxListeners, poolsAt, MaxPools, targetsAt, MaxTargets, boardSize)
 	for _, typ := range append([]reflect.Type{reflect.TypeFor[header]()}, cellTypes...) {
 		fmt.Fprintf(&out, "\n%s %d\n", typ.Name(), typ.Size())
 		for f := range typ.Fields() {
 			fmt.Fprintf(&out, "%6d %4d %s\n", f.Offset, f.Type.Size(), f.Name)
 		}
 	}
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:], queueEndNames[:]} {
 		fmt.Fprintf(&out, "\n%s\n", strings.Join(words, " "))
 	}
 	fmt.Fprintf(&out, "\n%v\n%v\n", DurationBuckets, LatencyBuckets)
@@ -67,7 +67,7 @@ func TestLayout(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:]} {
+	for _, words := range [][]string{reasonNames[:], acceptErrorNames[:], rejectNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], probeEndNames[:], ejectReasonNames[:], queueEndNames[:]} {
 		seen := map[string]bool{}
 		for _, w := range words {
 			if w == "" || seen[w] {

@@ -72,10 +72,10 @@ func fixtureTopology() Topology {
 			Queues:   map[int]Queue{0: {Length: 1, Limit: 4096, Drops: 7}},
 		}},
 		Pools: []Pool{{
-			ID: poolID, Name: "web", Pick: "round_robin", Panic: true,
+			ID: poolID, Name: "web", Pick: "round_robin", Panic: true, Queue: 20,
 			Backends: []Backend{
 				{Name: "db:80", Weight: 1, Targets: []Target{{db1ID, "10.0.0.1:80"}, {db2ID, "10.0.0.2:80"}}},
-				{Name: "spare:80", Weight: 2, Backup: true},
+				{Name: "spare:80", Weight: 2, Backup: true, MaxSessions: 5},
 			},
 		}},
 		Acceptors: []Acceptor{{Number: 0, Worker: 0}, {Number: 1, Worker: 1, Leaving: true}},
@@ -137,7 +137,11 @@ func fixture(t *testing.T) Snapshot {
 			be.Sent.Add(1000)
 			be.Connect.Observe(2 * time.Millisecond)
 		}
-		b.Pool(a, poolID).Retries.Add(1)
+		p := b.Pool(a, poolID)
+		p.Retries.Add(1)
+		p.Queued.Store(int64(a))
+		p.QueueEnds[QueueServed].Add(3)
+		p.QueueWait.Observe(20 * time.Millisecond)
 	}
 	self := b.Acceptor(0)
 	self.Accepting.Store(1)

@@ -4,7 +4,7 @@ import "time"
 
 // GiveBack cleans up after an acceptor whose process has ended, and must be
 // called before another takes its seat: what it held (its gauges) becomes zero,
-// its targets are held by so many fewer, and its running sessions are counted as
+// its targets are held by so many fewer, its places in queues are free, and its running sessions are counted as
 // closed by worker_died, their waits for a backend as closed. It returns how many
 // sessions those were, by listener, without the listeners that lost none.
 //
@@ -34,7 +34,15 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 			}
 		}
 	}
+	b.giveBackQueued(v, seat)
 	if c := cellsOf[AcceptorCells](v, acceptorTable, 0); c != nil {
+		if moving := c.Moving.Swap(0); moving > 0 && moving <= MaxTargets {
+			var views [stripes]*view
+			for i := range views {
+				views[i] = b.view(i)
+			}
+			b.recount(uint32(moving-1), &views)
+		}
 		for _, g := range []*Gauge{
 			&c.Heartbeat, &c.Sessions, &c.Accepting, &c.PipesOpen, &c.PipesInUse, &c.SpillBytes,
 			&c.ThreadID, &c.PID, &c.CPU, &c.Batched, &c.Parked, &c.Generation, &c.Paused, &c.Hung,
@@ -44,6 +52,19 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 	}
 	b.giveBackSources(seat)
 	return lost
+}
+
+// giveBackQueued takes the sessions of a seat out of all queues. Who waits behind them
+// looks for itself whether it is its turn.
+func (b *Board) giveBackQueued(v *view, seat int) {
+	for i := range b.used.pools {
+		if c := cellsOf[PoolCells](v, poolTable, i); c != nil {
+			c.QueueEnds[QueueLeft].Add(uint64(max(c.Queued.Swap(0), 0)))
+		}
+	}
+	for _, q := range b.touchedQueues {
+		q.giveBack(seat)
+	}
 }
 
 // listenerLocked is the ID that was opened with an index. A successor does not

@@ -127,6 +127,7 @@ func TestMeanAge(t *testing.T) {
 // died between counting a connection and raising its gauge; "quiet" lost nothing.
 func act(b *Board, seat int) {
 	web, quiet := b.Listener(seat, webID), b.Listener(seat, quietID)
+	b.Pool(seat, poolID).Queued.Store(2)
 	web.Accepted.Add(10)
 	web.Taken.Add(2)
 	web.HandedOff.Add(1)

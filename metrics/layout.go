@@ -7,14 +7,14 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ Speeds │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
-//	              by target index                                                 │
-//	         ┌────────────────────────────────────────────────────────────────────┘
+//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ Speeds │ Limits │ queues │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	              by target index                                         by pool               │
+//	         ┌──────────────────────────────────────────────────────────────────────────────────┘
 //	         ▼
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
 //
 // A stripe belongs to a seat; the last one sums up the seats that have left. Cells
-// lie within one page: 5 listeners, 64 pools or 12 targets in each, and a bit of
+// lie within one page: 5 listeners, 16 pools or 12 targets in each, and a bit of
 // room behind them. AcceptorCells lie in the room before the first 5 listeners.
 //
 // Invariant: a place is worked out from the kind, the index and the stripe, all
@@ -40,7 +40,11 @@ const (
 	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
 	cutsAt     = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
 	speedsAt   = cutsAt + MaxTargets*unsafe.Sizeof(Gauge{})
-	stripesAt  = (speedsAt + MaxTargets*unsafe.Sizeof(Speed{}) + pageAlign - 1) &^ (pageAlign - 1)
+	limitsAt   = speedsAt + MaxTargets*unsafe.Sizeof(Speed{})
+	queuesAt   = limitsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	stripesAt  = (queuesAt + MaxPools*queueStride + pageAlign - 1) &^ (pageAlign - 1)
+
+	queueStride = (unsafe.Sizeof(PoolQueue{}) + pageUnit - 1) &^ (pageUnit - 1)
 
 	acceptorSize = unsafe.Sizeof(AcceptorCells{})
 	listenerSize = unsafe.Sizeof(ListenerCells{})
@@ -57,10 +61,10 @@ const (
 	poolsAt     = (MaxListeners + listenersPerPage - 1) / listenersPerPage * pageUnit
 	targetsAt   = poolsAt + (MaxPools+poolsPerPage-1)/poolsPerPage*pageUnit
 	targetsEnd  = targetsAt + (MaxTargets+targetsPerPage-1)/targetsPerPage*pageUnit
-	// (820 + 64 + 5,462) pages = 24.8 MiB
+	// (820 + 256 + 5,462) pages = 25.6 MiB
 	stripeSize = (targetsEnd + pageAlign - 1) &^ (pageAlign - 1)
 
-	// 1.6 GiB of addresses. Memory is spent on the pages that were touched only.
+	// 1.9 GiB of addresses. Memory is spent on the pages that were touched only.
 	boardSize = (sourcesEnd + pageAlign - 1) &^ (pageAlign - 1)
 )
 

@@ -17,14 +17,15 @@ func (b *Board) OpenListener(id ID) {
 	b.listeners[id.Index()] = id
 }
 
-// OpenPool is OpenListener for a pool.
+// OpenPool is OpenListener for a pool. Its queue is empty.
 func (b *Board) OpenPool(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.openLocked(poolTable, id.Index(), &b.used.pools)
+	b.clearQueue(id.Index())
 }
 
-// OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Cut and Speed are zero, too.
+// OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Cut, Speed and Limit are zero, too.
 func (b *Board) OpenTarget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -35,6 +36,7 @@ func (b *Board) OpenTarget(id ID) {
 	b.Strikes()[id.Index()].Clear()
 	b.Cuts()[id.Index()].Store(0)
 	b.Speeds()[id.Index()].clear()
+	b.Limits()[id.Index()].Store(0)
 	b.Weighed().Add(1)
 }
 

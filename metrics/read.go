@@ -173,12 +173,18 @@ func (r *reader) pool(p Pool) PoolStats {
 		Capped:    c.Capped.Load(),
 		Backends:  make([]BackendStats, len(p.Backends)),
 	}
+	if ends := r.counts(queueEndNames[:], c.QueueEnds[:]); p.Queue > 0 || ends.Of(queueEndNames[QueueFull]) > 0 {
+		st.Queue = &PoolQueueStats{
+			Length: c.Queued.Load(), Limit: p.Queue, Ends: ends,
+			Wait: r.histogram(LatencyBuckets[:], c.QueueWait.Buckets[:], &c.QueueWait.Nanos),
+		}
+	}
 	for i, be := range p.Backends {
 		targets := r.targets.some(len(be.Targets))
 		for j, t := range be.Targets {
 			targets[j] = r.target(t)
 		}
-		st.Backends[i] = BackendStats{Name: be.Name, Weight: be.Weight, Backup: be.Backup, Targets: targets}
+		st.Backends[i] = BackendStats{Name: be.Name, Weight: be.Weight, Backup: be.Backup, MaxSessions: be.MaxSessions, Targets: targets}
 	}
 	return st
 }

@@ -85,6 +85,11 @@ var (
 	poolRetries          = counter("pool_retries_total", "Connections tried again on another backend.", "pool")
 	poolUnpaid           = counter("pool_retries_refused_total", "Connections not tried again, for retry_budget is spent.", "pool")
 	poolCapped           = counter("pool_ejections_capped_total", "Ejections that did not come about, for max_share of the pool is out.", "pool")
+	poolQueueLength      = gauge("pool_queue_length", "Sessions that wait for a place at one of the pool's backends.", "pool")
+	poolQueueLimit       = gauge("pool_queue_limit", "How many may.", "pool")
+	poolQueueEnds        = counter("pool_queue_sessions_total", "Sessions that had to wait in the pool's queue, or were not let in, by how that ended.", "pool", "result")
+	poolQueueWait        = histogram("pool_queue_wait_seconds", "Time that sessions waited which got a place.", "pool")
+	backendMaxSessions   = gauge("backend_max_sessions", "Configured limit of each of its addresses, 0 = none.", "pool", "backend")
 	poolNoBackend        = counter("pool_no_backend_total", "Sessions that found no backend to pick.", "pool")
 
 	buildInfo          = gauge("build_info", "What runs; constant 1.", "version", "goversion")
@@ -180,6 +185,7 @@ func (out *sink) pool(p PoolStats) {
 	out.value(poolUnpaid, float64(p.Unpaid), p.Name)
 	out.value(poolCapped, float64(p.Capped), p.Name)
 	out.value(poolNoBackend, float64(p.NoBackend), p.Name)
+	out.poolQueue(p.Name, p.Queue)
 	for _, b := range p.Backends {
 		out.backend(p.Name, b)
 	}
@@ -260,9 +266,20 @@ func (out *sink) acceptor(a AcceptorStats) {
 	out.value(acceptorSpill, float64(a.SpillBytes), labels...)
 }
 
+func (out *sink) poolQueue(pool string, q *PoolQueueStats) {
+	if q == nil {
+		return
+	}
+	out.value(poolQueueLength, float64(q.Length), pool)
+	out.value(poolQueueLimit, float64(q.Limit), pool)
+	out.counts(poolQueueEnds, q.Ends, pool)
+	out.histogram(poolQueueWait, q.Wait, pool)
+}
+
 func (out *sink) backend(pool string, b BackendStats) {
 	out.value(backendWeight, float64(b.Weight), pool, b.Name)
 	out.value(backendAddresses, float64(len(b.Targets)), pool, b.Name)
+	out.value(backendMaxSessions, float64(b.MaxSessions), pool, b.Name)
 	for _, t := range b.Targets {
 		labels := []string{pool, b.Name, t.Address}
 		out.value(backendAttempts, float64(t.Attempts), labels...)

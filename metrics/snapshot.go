@@ -56,23 +56,33 @@ type ListenerBalance struct {
 
 // PoolStats is a pool with its figures over all acceptors.
 type PoolStats struct {
-	ID        ID             `json:"id"`
-	Name      string         `json:"name"`
-	Pick      string         `json:"pick"`
-	Panic     bool           `json:"panic"` // too few are healthy: all are used
-	Retries   uint64         `json:"retries"`
-	Unpaid    uint64         `json:"retries_refused"`  // that the budget did not pay for
-	Capped    uint64         `json:"ejections_capped"` // that there was no room for
-	NoBackend uint64         `json:"no_backend"`
-	Backends  []BackendStats `json:"backends"`
+	ID        ID              `json:"id"`
+	Name      string          `json:"name"`
+	Pick      string          `json:"pick"`
+	Panic     bool            `json:"panic"` // too few are healthy: all are used
+	Retries   uint64          `json:"retries"`
+	Unpaid    uint64          `json:"retries_refused"`  // that the budget did not pay for
+	Capped    uint64          `json:"ejections_capped"` // that there was no room for
+	NoBackend uint64          `json:"no_backend"`
+	Queue     *PoolQueueStats `json:"queue,omitempty"` // left out where there is none
+	Backends  []BackendStats  `json:"backends"`
+}
+
+// PoolQueueStats is the queue of a pool whose backends have max_sessions.
+type PoolQueueStats struct {
+	Length int64     `json:"length"` // sessions that wait now
+	Limit  int       `json:"limit"`  // that may
+	Ends   Counts    `json:"ends"`   // by QueueEnd
+	Wait   Histogram `json:"wait"`   // of those that got a place
 }
 
 // BackendStats is a backend with its targets.
 type BackendStats struct {
-	Name    string        `json:"name"`
-	Weight  int           `json:"weight"`
-	Backup  bool          `json:"backup"`
-	Targets []TargetStats `json:"targets"`
+	Name        string        `json:"name"`
+	Weight      int           `json:"weight"`
+	Backup      bool          `json:"backup"`
+	MaxSessions int           `json:"max_sessions"` // of each target; 0 = no limit
+	Targets     []TargetStats `json:"targets"`
 }
 
 // TargetStats is a target with its figures over all acceptors.

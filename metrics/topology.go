@@ -133,15 +133,17 @@ type Pool struct {
 	Name     string
 	Pick     string
 	Panic    bool // too few are healthy: all are used
+	Queue    int  // sessions at a time that may wait for a place; 0 = none
 	Backends []Backend
 }
 
 // Backend is a configured backend.
 type Backend struct {
-	Name    string
-	Weight  int
-	Backup  bool
-	Targets []Target // the addresses of its name; empty = it does not resolve (yet)
+	Name        string
+	Weight      int
+	Backup      bool
+	MaxSessions int      // of each address; 0 = no limit
+	Targets     []Target // the addresses of its name; empty = it does not resolve (yet)
 }
 
 // Target is one address of a backend.

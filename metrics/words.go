@@ -31,10 +31,12 @@ const (
 	ReasonHelloMalformed  // its TLS ClientHello is wrong
 	ReasonPreambleTimeout // it had not said within preamble_timeout what routing needs
 
-	ReasonBackendDown // checks say that its backend is down, and the pool has on_down = "cut"
-	ReasonKilled      // an operator ended it: sluice kill
-	ReasonBackendLeft // its backend, or the address of it, left the pool, which has leave = "cut"
-	ReasonRebalanced  // its pool moves sessions to backends that have fewer
+	ReasonBackendDown  // checks say that its backend is down, and the pool has on_down = "cut"
+	ReasonKilled       // an operator ended it: sluice kill
+	ReasonBackendLeft  // its backend, or the address of it, left the pool, which has leave = "cut"
+	ReasonRebalanced   // its pool moves sessions to backends that have fewer
+	ReasonQueueFull    // every backend that may be picked has max_sessions, and the pool's queue is full or there is none
+	ReasonQueueTimeout // the same, and none came free within queue_timeout
 	NumReasons
 )
 
@@ -44,6 +46,7 @@ var reasonNames = [NumReasons]string{
 	"proxy_missing", "proxy_malformed", "proxy_untrusted", "hello_malformed", "preamble_timeout",
 	"backend_down",
 	"killed", "backend_left", "rebalanced",
+	"queue_full", "queue_timeout",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }
@@ -141,6 +144,20 @@ const (
 )
 
 var waitEndNames = [NumWaitEnds]string{"connected", "closed"}
+
+// QueueEnd is how a session's wait in a pool's queue ended.
+type QueueEnd uint8
+
+// The ends of a wait in a queue.
+const (
+	QueueServed  QueueEnd = iota // it got a place at a backend
+	QueueTimeout                 // none came free within queue_timeout
+	QueueLeft                    // the session ended first, or its listener has another pool now
+	QueueFull                    // it was not let in
+	NumQueueEnds
+)
+
+var queueEndNames = [NumQueueEnds]string{"served", "timeout", "left", "full"}
 
 // Path is how bytes were moved: through a pipe by splice(2), or through a buffer.
 type Path uint8

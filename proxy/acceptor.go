@@ -89,6 +89,7 @@ type intake struct {
 type holdings struct {
 	slab     slab
 	openings openings
+	lines    lines
 	wheel    *wheel
 	runs     runList // sessions with something to do
 	streams  runList // of these, those that stream: they come last

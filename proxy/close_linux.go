@@ -105,6 +105,7 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 	if s.opening != 0 {
 		a.setLacking(s, false)
 		a.stopAwaiting(s, metrics.WaitClosed)
+		a.leaveQueue(s, metrics.QueueLeft)
 		a.openings.giveBack(s)
 	}
 	if s.halfCounted {

@@ -18,11 +18,18 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 	o := a.openings.of(s)
 	for {
 		p := a.poolOf(s)
+		if a.mustQueue(s, p) {
+			return a.queueUp(slot, s, p)
+		}
 		if p.budget != nil && !o.earned {
 			o.earned = true
 			p.budget.earn()
 		}
 		i := p.picker.Pick(o.tried[:o.tries], a.source(s, p))
+		if i == pool.Full {
+			a.setLacking(s, false)
+			return a.queueUp(slot, s, p)
+		}
 		if i < 0 {
 			a.setLacking(s, false) // it wanted a descriptor for a backend that is no more
 			return a.noneLeft(s, p)
@@ -36,6 +43,7 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 		class, errno := a.connect(slot, s, p, t)
 		a.setLacking(s, lacking(errno))
 		switch {
+		case errno == noPlace: // somebody else got the last one
 		case errno == 0 || errno == syscall.EINPROGRESS:
 			o.until = a.tick + ticks(min(p.ConnectTimeout, suspectAfter))
 			return outcome{state: stateDialing}
@@ -57,6 +65,9 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 	return a.clientOf(s).Addr()
 }
 
+// noPlace is no errno of a connect: the target has max_sessions.
+const noPlace = syscall.EUSERS
+
 // connect starts a connection to t. After any other errno than 0 and EINPROGRESS, which
 // class explains, the session holds no backend descriptor.
 func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (class metrics.ConnectError, errno syscall.Errno) {
@@ -64,7 +75,10 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	if errno != 0 {
 		return classifyConnect(errno), errno
 	}
-	a.pick(s, t.ID)
+	if !a.pick(s, t.ID) {
+		a.sys.Close(fd)
+		return metrics.ConnectOther, noPlace
+	}
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
@@ -115,19 +129,31 @@ func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort) (metrics.ConnectE
 
 // pick counts s on a target: in the word that pickers look at, which all acceptors
 // share, and in the cell that says what to give back should this process die.
-func (a *Acceptor) pick(s *session, id metrics.ID) {
-	a.openings.of(s).target = id
-	s.target, s.picked = uint16(id.Index()), true
+// One that is full takes nobody.
+func (a *Acceptor) pick(s *session, id metrics.ID) bool {
+	s.target = uint16(id.Index())
 	c := a.targetOf(s)
+	if l := metrics.Limit(a.Board.Limits()[s.target].Load()); l == 0 {
+		a.Board.Held()[s.target].Add(1) // first: a death in between leaves the word one too high, and never too low
+		c.Active.Add(1)
+	} else if !a.takePlaceAt(s.target, l, c) {
+		return false
+	}
+	a.openings.of(s).target, s.picked = id, true
 	c.Attempts.Add(1)
-	a.Board.Held()[s.target].Add(1) // first: a death in between leaves the word one too high, and never too low
-	c.Active.Add(1)
+	a.leaveQueue(s, metrics.QueueServed)
+	return true
 }
 
 func (a *Acceptor) unpick(s *session) {
 	if s.picked {
 		s.picked = false
-		a.targetOf(s).Active.Add(-1)
+		c := a.targetOf(s)
+		if l := metrics.Limit(a.Board.Limits()[s.target].Load()); l != 0 {
+			a.givePlaceBack(s.target, l, c)
+			return
+		}
+		c.Active.Add(-1)
 		a.Board.Held()[s.target].Add(-1)
 	}
 }

@@ -73,6 +73,10 @@ func (a *Acceptor) receive(of *served) {
 		if errno != 0 {
 			return // EAGAIN: there is no more
 		}
+		if label == callMail {
+			a.lines.due = true
+			continue
+		}
 		l := a.bound.find(metrics.ID(label))
 		if l == nil { // its listener has gone meanwhile, or the number is another's now
 			if fd >= 0 {

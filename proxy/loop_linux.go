@@ -118,6 +118,7 @@ func (a *Acceptor) turn() {
 	a.runPosted()
 	a.acceptReady()
 	a.runStreams(streams)
+	a.serveLines()
 	a.sweepSome()
 	a.cutDowned()
 	a.surveySome()
@@ -221,7 +222,7 @@ func truth(b bool) int64 {
 // the scheduler's sight, and only then blocks: until an event, or until something falls
 // due. A loop that blocks is parked, and owes nobody a turn.
 func (a *Acceptor) await() int {
-	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || a.downs.going || len(a.surveys) > 0 {
+	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || a.downs.going || len(a.surveys) > 0 || a.lines.due {
 		return a.received(a.sys.Poll(a.epoll, a.events, 0))
 	}
 	ms := a.untilDue()

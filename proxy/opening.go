@@ -21,6 +21,7 @@ type opening struct {
 	suspected bool                 // the target is ranked last because of this session
 	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
+	place     queued               // in the pool's queue
 	awaiting  bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
 	asked     bool                 // its listener's questions come no more
 	dialed    int64                // clock at the last connect

@@ -50,7 +50,7 @@ const (
 	stateFree state = iota
 	stateDialing
 	statePreamble // for what its listener wants to know of it, see preamble_linux.go
-	stateWaiting  // for a descriptor, a source port or a backend, see wait.go
+	stateWaiting  // for a descriptor, a source port, a backend or a place at one, see wait.go
 	stateRelaying
 )
 

@@ -7,12 +7,13 @@ import (
 )
 
 // A session that cannot be dialed waits: for a descriptor or a source port, which are
-// sluice's own lack, or for a backend that takes it.
+// sluice's own lack, for a backend that takes it, or for a place at one (queue.go).
 //
 //	lacks         until                                            bounded in number by
 //	descriptor    it gets one                                      nobody new is accepted meanwhile
 //	source port   connect_timeout is over, counted from accept     -
 //	backend       wait_for_backend is over, counted from accept    max_waiting
+//	place         queue_timeout is over, counted from joining      queue
 //
 // It holds its client and no backend, and is dialed anew every now and then, with all
 // backends and retries before it. A try under way at the end of its time may still
@@ -110,8 +111,15 @@ func (a *Acceptor) park(s *session) outcome {
 	return outcome{state: stateWaiting}
 }
 
-// unpark dials again, or begins a session that a rate held back.
+// unpark dials again, begins a session that a rate held back, or looks whether it is its turn.
 func (a *Acceptor) unpark(slot int32, s *session) outcome {
+	if a.openings.of(s).place.line != nil {
+		return a.inQueue(slot, s)
+	}
+	return a.redial(slot, s)
+}
+
+func (a *Acceptor) redial(slot int32, s *session) outcome {
 	o := a.openings.of(s)
 	if !o.asked {
 		return a.ask(slot, s)

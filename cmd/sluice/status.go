@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,10 +68,12 @@ type glance struct {
 		} `json:"balance"`
 	} `json:"listeners"`
 	Pools []struct {
-		Name     string `json:"name"`
+		Name     string                  `json:"name"`
+		Queue    *metrics.PoolQueueStats `json:"queue"`
 		Backends []struct {
 			Name    string         `json:"name"`
 			Backup  bool           `json:"backup"`
+			Most    int            `json:"max_sessions"`
 			Targets []glanceTarget `json:"targets"`
 		} `json:"backends"`
 	} `json:"pools"`
@@ -170,12 +173,28 @@ func (s *glance) write(w io.Writer) error {
 				for _, n := range x.Errors {
 					errors += n
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n",
-					name, p.Name, x.Address, x.State, s.ago(x.Since), x.Active, x.Sessions, errors, x.why())
+				held := strconv.FormatInt(x.Active, 10)
+				if b.Most > 0 {
+					held += " of " + strconv.Itoa(b.Most)
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n",
+					name, p.Name, x.Address, x.State, s.ago(x.Since), held, x.Sessions, errors, x.why())
 			}
 		}
 	}
+	s.queues(t)
 	return t.Flush()
+}
+
+// queues shows the pools where sessions wait for a place, or were not let in.
+func (s *glance) queues(w io.Writer) {
+	head := "\nQUEUE OF POOL\tWAITING\tSERVED\tTOO LATE\tNOT LET IN\n"
+	for _, p := range s.Pools {
+		if q := p.Queue; q != nil {
+			fmt.Fprintf(w, "%s%s\t%d of %d\t%d\t%d\t%d\n", head, p.Name, q.Length, q.Limit, q.Ends.Of("served"), q.Ends.Of("timeout"), q.Ends.Of("full"))
+			head = ""
+		}
+	}
 }
 
 // why says what a person should know of a target beside its state.

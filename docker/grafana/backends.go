@@ -56,6 +56,17 @@ var backends = board{
 				about:   "Days that the certificate is still valid that the last TLS check saw.",
 				queries: []query{{`min by (pool, backend) (sluice_backend_certificate_expiry_timestamp_seconds{POOL} - time()) / 86400`, "{{pool}} {{backend}}"}}},
 		}},
+		{"Queue", []panel{
+			{kind: lines, title: "Sessions that wait", width: 8, unit: "short", min: at(0),
+				about:   "Sessions that wait for a place while every backend has its max_sessions.",
+				queries: []query{{`sum by (instance, pool) (sluice_pool_queue_length{POOL})`, "{{instance}} {{pool}}"}}},
+			{kind: lines, title: "Time in the queue", width: 8, unit: "s", min: at(0),
+				about:   "Of 99% of the sessions that got a place at most so long.",
+				queries: []query{{`histogram_quantile(0.99, sum by (pool, le) (rate(sluice_pool_queue_wait_seconds_bucket{POOL}[$__rate_interval])))`, "{{pool}}"}}},
+			{kind: lines, title: "How the wait ended", width: 8, unit: "cps", min: at(0),
+				about:   "served: a place came free. timeout: none did within queue_timeout. left: the client went. full: the queue took no more.",
+				queries: []query{{`sum by (pool, result) (rate(sluice_pool_queue_sessions_total{POOL}[$__rate_interval]))`, "{{pool}} {{result}}"}}},
+		}},
 		{"Addresses", []panel{
 			{kind: lines, title: "Addresses of each name", width: 8, unit: "none", min: at(0),
 				about:   "How many addresses a backend's name stands for. At 0 it does not resolve and gets no session.",

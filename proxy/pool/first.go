@@ -18,7 +18,7 @@ func (f *first) pick(tier int, skip []int32, _ netip.Addr) int32 {
 			skip = skip[1:]
 			continue
 		}
-		if f.state.part(f.pool.cells[at]) != 0 {
+		if cell := f.pool.cells[at]; f.state.part(cell) != 0 && !(f.pool.Limited && f.state.full(cell)) {
 			return at
 		}
 	}

@@ -34,7 +34,7 @@ func (n *inTurn) pick(tier int, skip []int32, _ netip.Addr) int32 {
 func (n *inTurn) among(from, to int32, skip []int32) int32 {
 	for at := from; at < to; at++ {
 		cell := n.pool.cells[at]
-		if n.state.Failing[cell].Load() != 0 && n.state.Weights[cell].Load() != 0 && !slices.Contains(skip, at) {
+		if n.state.Failing[cell].Load() != 0 && n.state.Weights[cell].Load() != 0 && !(n.pool.Limited && n.state.full(cell)) && !slices.Contains(skip, at) {
 			return at
 		}
 	}

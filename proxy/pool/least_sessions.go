@@ -61,9 +61,10 @@ func (l *leastSessions) scan(least candidate, from, to int32) candidate {
 	}
 	held, weights, failing := l.state.Held, l.state.Weights, l.state.Failing
 	at, h, w := -1, least.held, least.weight
+	limited := l.pool.Limited
 	for i, cell := range l.pool.cells[from:to] {
 		own := weights[cell].Load()
-		if sessions := held[cell].Load(); sessions*w < h*own && own != 0 && failing[cell].Load() == 0 {
+		if sessions := held[cell].Load(); sessions*w < h*own && own != 0 && failing[cell].Load() == 0 && !(limited && l.state.full(cell)) {
 			at, h, w = i, sessions, own
 		}
 	}

@@ -12,6 +12,7 @@ import (
 // change at any time.
 type Picker struct {
 	pool   *Prepared
+	state  State
 	policy policy  // picks among those that do not fail
 	resort policy  // the last one: picks among those that do
 	skip   []int32 // scratch: positions of the tried, in order
@@ -19,7 +20,8 @@ type Picker struct {
 
 // policy is a Policy at work, or a last resort.
 type policy interface {
-	// pick returns a position of a tier, none of skip and none whose weight is 0, or -1.
+	// pick returns a position of a tier, none of skip and none whose weight is 0 or that is
+	// full, or -1.
 	// A Policy returns none that fails, a last resort only such.
 	pick(tier int, skip []int32, client netip.Addr) int32
 	// adopt takes over the turns of the same pool's policy before.
@@ -29,7 +31,7 @@ type policy interface {
 // NewPicker makes a picker. seed is the acceptor's seat: it shifts the first pick, so that
 // acceptors that start together do not all start with the same target.
 func NewPicker(p *Prepared, seed int, state State) *Picker {
-	k := &Picker{pool: p, skip: make([]int32, 0, 16), resort: newInTurn(p, state)}
+	k := &Picker{pool: p, state: state, skip: make([]int32, 0, 16), resort: newInTurn(p, state)}
 	switch p.Pick {
 	case LeastSessions:
 		k.policy = newLeastSessions(p, seed, state)
@@ -57,21 +59,38 @@ func (k *Picker) Adopt(old *Picker) {
 	}
 }
 
-// Pick returns the index in Pool.Targets of the target for a session's next try, or -1 if
-// none may be picked. tried are those that failed this session, at most 11; client is
+// Pick returns the index in Pool.Targets of the target for a session's next try, -1 if
+// none may be picked, or Full. tried are those that failed this session, at most 11; client is
 // looked at by SourceHash only. Backups are picked only when no other target may be or all
 // of them fail, and who fails only when nobody else is left.
 func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
 	ofPrimaries := k.setSkip(tried)
 	for _, p := range [...]policy{k.policy, k.resort} {
-		if at := p.pick(primaries, k.skip[:ofPrimaries], client); at >= 0 {
-			return int(k.pool.places[at])
-		}
-		if at := p.pick(backups, k.skip[ofPrimaries:], client); at >= 0 {
-			return int(k.pool.places[at])
+		for tier, skip := range [...][]int32{k.skip[:ofPrimaries], k.skip[ofPrimaries:]} {
+			if at := p.pick(tier, skip, client); at >= 0 {
+				return int(k.pool.places[at])
+			}
+			if k.pool.Limited && k.anyFull(tier, skip, p == k.resort) {
+				return Full
+			}
 		}
 	}
 	return -1
+}
+
+// Full is what Pick returns if one of the best ranked would have been picked but for its
+// max_sessions: backups, and those that fail, do not stand in for it.
+const Full = -2
+
+func (k *Picker) anyFull(tier int, skip []int32, failing bool) bool {
+	s, t := &k.state, k.pool.tiers[tier]
+	for at := t.first; at < t.last; at++ {
+		cell := k.pool.cells[at]
+		if s.full(cell) && s.Weights[cell].Load() != 0 && (s.Failing[cell].Load() != 0) == failing && !slices.Contains(skip, at) {
+			return true
+		}
+	}
+	return false
 }
 
 // setSkip notes the positions of the tried, and returns how many of them are primaries.

@@ -44,6 +44,7 @@ type board struct {
 	weighed       metrics.Counter
 	failing       []metrics.Failing
 	speeds        []metrics.Speed
+	limits        []metrics.Gauge
 	clock         int64
 }
 
@@ -51,7 +52,7 @@ type board struct {
 func boardOf(p *Pool) *board {
 	const n = 1 << 16
 	b := &board{
-		held: make([]metrics.Gauge, n), weights: make([]metrics.Gauge, n), failing: make([]metrics.Failing, n), speeds: make([]metrics.Speed, n),
+		held: make([]metrics.Gauge, n), weights: make([]metrics.Gauge, n), failing: make([]metrics.Failing, n), speeds: make([]metrics.Speed, n), limits: make([]metrics.Gauge, n),
 		clock: int64(time.Hour),
 	}
 	for _, t := range p.Targets {
@@ -67,7 +68,7 @@ func (b *board) weigh(i uint32, weight int64) {
 }
 
 func (b *board) state() State {
-	return State{Held: b.held, Weights: b.weights, Weighed: &b.weighed, Failing: b.failing, Speeds: b.speeds, Clock: &b.clock}
+	return State{Held: b.held, Weights: b.weights, Weighed: &b.weighed, Failing: b.failing, Speeds: b.speeds, Limits: b.limits, Clock: &b.clock}
 }
 
 func (b *board) picker(p *Pool, seed int) *Picker { return NewPicker(p.Prepare(), seed, b.state()) }

@@ -35,6 +35,8 @@ type Pool struct {
 	SendProxy      SendProxy     // what a session is introduced with
 	CutOnDown      bool          // the board's Cuts are looked at
 	Ejection       Ejection
+	Queue          int           // sessions at a time that may wait for a place at a target that has MaxSessions, over all acceptors; 0 = none
+	QueueTimeout   time.Duration // and how long one of them may
 	Targets        []Target
 }
 
@@ -52,11 +54,12 @@ type Ejection struct {
 // Target is one address we connect to. A backend given by name is as many of them as it
 // has addresses, each with the backend's weight. Its ID is its own in the pool.
 type Target struct {
-	ID      metrics.ID
-	Backend string // host:port as configured; the metric label
-	Addr    netip.AddrPort
-	Weight  int  // as configured, 1..256: its share of a source_hash table. What else is picked goes by the board
-	Backup  bool // picked only when no other may be
+	ID          metrics.ID
+	Backend     string // host:port as configured; the metric label
+	Addr        netip.AddrPort
+	Weight      int  // as configured, 1..256: its share of a source_hash table. What else is picked goes by the board
+	Backup      bool // picked only when no other may be
+	MaxSessions int  // at a time, over all acceptors; 0 = any number. What holds is what the board says (metrics.Limit)
 }
 
 // Policy is the way a pool's targets take turns.

@@ -19,6 +19,8 @@ type Prepared struct {
 	byID   []int32  // positions, sorted by ID
 	tiers  [2]tier  // primaries and backups
 	tables [2]table // by tier; only of a SourceHash
+
+	Limited bool // a target has MaxSessions
 }
 
 // tier is a run of positions, from the first to before the last.
@@ -39,6 +41,7 @@ func (p *Pool) Prepare() *Prepared {
 				q.places = append(q.places, int32(i))
 				q.cells = append(q.cells, t.ID.Index())
 				q.byID = append(q.byID, int32(len(q.byID)))
+				q.Limited = q.Limited || t.MaxSessions > 0
 			}
 		}
 		q.tiers[number].last = int32(len(q.places))
@@ -94,6 +97,6 @@ func (p *Prepared) tierOf(at int32) int {
 // for it. A weight counts for a SourceHash alone: the others take it from the board.
 func (p *Prepared) Same(q *Pool) bool {
 	return p.Pick == q.Pick && p.MaxLoad == q.MaxLoad && slices.EqualFunc(p.Targets, q.Targets, func(a, b Target) bool {
-		return a.ID == b.ID && a.Addr == b.Addr && a.Backup == b.Backup && (a.Weight == b.Weight || p.Pick != SourceHash)
+		return a.ID == b.ID && a.Addr == b.Addr && a.Backup == b.Backup && (a.MaxSessions > 0) == (b.MaxSessions > 0) && (a.Weight == b.Weight || p.Pick != SourceHash)
 	})
 }

@@ -98,13 +98,14 @@ func (r *roundRobin) scan(s *scan, from, to int32) {
 	}
 	state, turns := r.state, r.turns[from:to]
 	richest, most, sum, changed := -1, s.has, s.sum, s.changed
+	limited := r.pool.Limited
 	for i := range turns {
 		t := &turns[i]
 		w := state.part(t.cell)
 		if w != t.weight {
 			t.weight, changed = w, true
 		}
-		if w == 0 {
+		if w == 0 || limited && state.full(t.cell) { // one that is full keeps its turn
 			continue
 		}
 		sum += int64(w)

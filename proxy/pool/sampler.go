@@ -64,7 +64,8 @@ func (s *sampler) two(tier int, skip []int32) (first, second int32) {
 }
 
 func (s *sampler) may(at int32, skip []int32) bool {
-	return s.state.part(s.pool.cells[at]) != 0 && !slices.Contains(skip, at)
+	cell := s.pool.cells[at]
+	return s.state.part(cell) != 0 && !(s.pool.Limited && s.state.full(cell)) && !slices.Contains(skip, at)
 }
 
 // best looks at all targets of a tier where draws were in vain.

@@ -86,7 +86,7 @@ func (h *sourceHash) search(tier int, skip []int32, w walk, b bound) int32 {
 
 func (h *sourceHash) may(at int32, skip []int32) bool {
 	cell := h.pool.cells[at]
-	return h.state.Weights[cell].Load() != 0 && (h.state.Failing[cell].Load() != 0) == h.resort && !slices.Contains(skip, at)
+	return h.state.Weights[cell].Load() != 0 && (h.state.Failing[cell].Load() != 0) == h.resort && !(h.pool.Limited && h.state.full(cell)) && !slices.Contains(skip, at)
 }
 
 // adopt: there are no turns.

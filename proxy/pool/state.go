@@ -12,6 +12,7 @@ type State struct {
 	Weights []metrics.Gauge   // the weight in force times WeightScale, 0 = nobody new
 	Weighed *metrics.Counter  // of changes of Weights
 	Failing []metrics.Failing // not 0 = it did not take a connection: ranked last
+	Limits  []metrics.Gauge   // a metrics.Limit; looked at if the pool is Limited
 	Speeds  []metrics.Speed   // of targets of pools that pick the Fastest
 	Clock   *int64            // of the acceptor: CLOCK_MONOTONIC in nanoseconds as it read it last
 }
@@ -24,7 +25,7 @@ const WeightScale = 64
 // StateOf is the board's, for an acceptor with this clock.
 func StateOf(b *metrics.Board, clock *int64) State {
 	return State{
-		Held: b.Held(), Weights: b.Weights(), Weighed: b.Weighed(), Failing: b.Failing(), Speeds: b.Speeds(), Clock: clock,
+		Held: b.Held(), Weights: b.Weights(), Weighed: b.Weighed(), Failing: b.Failing(), Limits: b.Limits(), Speeds: b.Speeds(), Clock: clock,
 	}
 }
 
@@ -34,6 +35,12 @@ func (s *State) part(cell uint32) int32 {
 		return 0
 	}
 	return int32(s.Weights[cell].Load())
+}
+
+// full says whether a target has the sessions that it may have.
+func (s *State) full(cell uint32) bool {
+	l := metrics.Limit(s.Limits[cell].Load())
+	return l != 0 && s.Held[cell].Load() >= l.Sessions()
 }
 
 // less says whether a target has fewer sessions for its weight than another, neither of

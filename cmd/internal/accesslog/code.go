@@ -51,6 +51,8 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonKilled:          'K',
 	metrics.ReasonBackendLeft:     'S',
 	metrics.ReasonRebalanced:      'K',
+	metrics.ReasonQueueFull:       'P',
+	metrics.ReasonQueueTimeout:    's',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended
@@ -72,6 +74,8 @@ func code(r *journal.Record) [2]byte {
 		return [2]byte{first, '-'}
 	case metrics.ReasonConnectFailed, metrics.ReasonConnectTimeout, metrics.ReasonLoop:
 		return [2]byte{first, 'C'}
+	case metrics.ReasonQueueFull, metrics.ReasonQueueTimeout:
+		return [2]byte{first, 'Q'}
 	case metrics.ReasonFirstByte, metrics.ReasonProxyMissing, metrics.ReasonProxyMalformed, metrics.ReasonProxyUntrusted,
 		metrics.ReasonHelloMalformed, metrics.ReasonPreambleTimeout:
 		return [2]byte{first, 'R'}

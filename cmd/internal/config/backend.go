@@ -8,9 +8,10 @@ import (
 
 // Backend is one address sessions are relayed to.
 type Backend struct {
-	Address string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME
-	Weight  int    // 1..256: its share among the pool's backends. 1 with srv:, whose records have weights
-	Backup  bool   // picked only when no other may be
+	Address     string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME
+	Weight      int    // 1..256: its share among the pool's backends. 1 with srv:, whose records have weights
+	Backup      bool   // picked only when no other may be
+	MaxSessions int    // at a time of each of its addresses; 0 = as the pool says
 
 	FromFile bool // it stands in the pool's BackendsFile and not in the configuration
 }
@@ -27,13 +28,16 @@ func (b Backend) String() string {
 	if b.Weight != 1 {
 		text += " weight=" + strconv.Itoa(b.Weight)
 	}
+	if b.MaxSessions > 0 {
+		text += " max_sessions=" + strconv.Itoa(b.MaxSessions)
+	}
 	if b.Backup {
 		text += " backup"
 	}
 	return text
 }
 
-// parseBackend reads "HOST:PORT [weight=N] [backup]", or "srv:NAME [backup]".
+// parseBackend reads "HOST:PORT [weight=N] [max_sessions=N] [backup]", or "srv:NAME [max_sessions=N] [backup]".
 func parseBackend(text string) (Backend, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -62,9 +66,13 @@ func parseBackend(text string) (Backend, error) {
 			if b.Weight, err = strconv.Atoi(value); err != nil || b.Weight < 1 || b.Weight > maxWeight {
 				return Backend{}, fmt.Errorf("weight must be a whole number from 1 to %d; got %q", maxWeight, value)
 			}
+		case name == "max_sessions" && hasValue:
+			if b.MaxSessions, err = strconv.Atoi(value); err != nil || b.MaxSessions < 1 || b.MaxSessions > maxSessions {
+				return Backend{}, fmt.Errorf("max_sessions must be a whole number from 1 to %d; got %q", maxSessions, value)
+			}
 		default:
-			return Backend{}, fmt.Errorf("unknown word %q%s (weight=N and backup may follow HOST:PORT)",
-				word, DidYouMean(name, []string{"weight", "backup"}))
+			return Backend{}, fmt.Errorf("unknown word %q%s (weight=N, max_sessions=N and backup may follow HOST:PORT)",
+				word, DidYouMean(name, []string{"weight", "max_sessions", "backup"}))
 		}
 	}
 	return b, nil

@@ -38,6 +38,7 @@ func (b *builder) check() {
 		b.checkSource(p)
 		b.checkSendProxy(p)
 		b.checkPick(p)
+		b.checkQueue(p)
 		b.checkHealth(p)
 		b.checkEjection(p)
 		b.checkRebalance(p)

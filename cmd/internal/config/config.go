@@ -159,9 +159,12 @@ type Listener struct {
 type Pool struct {
 	Name              string // metric label
 	Backends          []Backend
-	BackendsFile      string  // absolute path of a file with more of them, which is followed; "" = none
-	Pick              string  // one of the Pick words
-	MaxLoad           float64 // with PickSourceHash: how many times its share of the sessions a backend may have; 0 = any number
+	BackendsFile      string        // absolute path of a file with more of them, which is followed; "" = none
+	Pick              string        // one of the Pick words
+	MaxLoad           float64       // with PickSourceHash: how many times its share of the sessions a backend may have; 0 = any number
+	MaxSessions       int           // at a time of each address of a backend that does not say; 0 = no limit
+	Queue             int           // sessions at a time that may wait for a place at a backend; 0 = none
+	QueueTimeout      time.Duration // and how long one of them may
 	ConnectTimeout    time.Duration
 	Retries           int           // further tries of one session after its first
 	RetryBudget       float64       // 0..1: retries for each session of the pool, at most; 0 = no bound
@@ -354,6 +357,12 @@ func DefaultPool(name string) Pool {
 		UserTimeout:    AsListener,
 		// They may well end in order: what is down for new ones may serve the old.
 		OnDown: OnDownStay,
+		// Off: the backends know best how many sessions they bear.
+		MaxSessions: 0,
+		// Off: without a limit nobody waits for a place, and with one clients are told at once.
+		Queue: 0,
+		// What people wait for before they try again.
+		QueueTimeout: 5 * time.Second,
 		// Off: what checks say holds, and who has none left closes sessions at once.
 		PanicBelow: 0,
 		// Off: most backends bear their share at once.

@@ -29,6 +29,12 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	}
 	for _, p := range c.Pools {
 		row("pool "+p.Name, "%s, connect within %s, %d retries", p.Pick, short(p.ConnectTimeout), p.Retries)
+		if p.MaxSessions > 0 {
+			row("", "at most %d sessions on a backend", p.MaxSessions)
+		}
+		if p.Queue > 0 {
+			row("", "at most %d wait %s for a place at one", p.Queue, short(p.QueueTimeout))
+		}
 		if p.MaxLoad > 0 {
 			row("", "no backend has more than %s times its share", strconv.FormatFloat(p.MaxLoad, 'f', -1, 64))
 		}

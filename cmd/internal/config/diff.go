@@ -189,6 +189,9 @@ func (p Pool) String() string {
 // role is what a backend is to its pool, beside its address.
 func (b Backend) role() string {
 	text := fmt.Sprintf("weight=%d", b.Weight)
+	if b.MaxSessions > 0 {
+		text += fmt.Sprintf(" max_sessions=%d", b.MaxSessions)
+	}
 	if b.Backup {
 		text += " backup"
 	}

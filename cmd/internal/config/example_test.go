@@ -129,6 +129,11 @@ func drawConfig(t *rapid.T) Config {
 		if l.Limit.SourceRate == 0 {
 			l.Limit.SourceBurst = 0
 		}
+		if p.Queue == 0 {
+			p.QueueTimeout = DefaultPool("").QueueTimeout
+		} else if p.MaxSessions == 0 {
+			p.MaxSessions = 1
+		}
 		if p.Pick != PickSourceHash {
 			p.MaxLoad = 0
 		}
@@ -201,7 +206,8 @@ func drawBackend(t *rapid.T) Backend {
 	return Backend{
 		Address: rapid.SampledFrom([]string{"db1", "a.b.example.", "10.0.0.1", "[fd00::1]", "docker_name"}).Draw(t, "host") + ":" +
 			rapid.StringMatching(`[1-9][0-9]{0,3}`).Draw(t, "port"),
-		Weight: rapid.IntRange(1, maxWeight).Draw(t, "weight"),
-		Backup: rapid.Bool().Draw(t, "backup"),
+		Weight:      rapid.IntRange(1, maxWeight).Draw(t, "weight"),
+		Backup:      rapid.Bool().Draw(t, "backup"),
+		MaxSessions: rapid.IntRange(0, 9).Draw(t, "max_sessions"),
 	}
 }

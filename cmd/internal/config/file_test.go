@@ -46,9 +46,9 @@ max_sessions = 1_000
 		{"level", c.Log.Level == "debug"},
 		{"max_sessions", c.Limits.MaxSessions == 1000},
 		{"max_duration_jitter", c.Listeners[0].MaxDurationJitter == 0},
-		{"backend 0", c.Pools[0].Backends[0] == Backend{"db1:5432", 3, false, false}},
-		{"backend 1", c.Pools[0].Backends[1] == Backend{"db2:5432", 1, true, false}},
-		{"backend 2", c.Pools[0].Backends[2] == Backend{"[::1]:5432", 1, false, false}},
+		{"backend 0", c.Pools[0].Backends[0] == (Backend{Address: "db1:5432", Weight: 3})},
+		{"backend 1", c.Pools[0].Backends[1] == Backend{Address: "db2:5432", Weight: 1, Backup: true}},
+		{"backend 2", c.Pools[0].Backends[2] == Backend{Address: "[::1]:5432", Weight: 1}},
 		{"source", c.Pools[0].Source.String() == "10.0.0.9"},
 	} {
 		if !check.ok {

@@ -104,7 +104,7 @@ func TestFlagFaults(t *testing.T) {
 			`SLUICE_BACKEND: cannot be combined with -c FILE (or SLUICE_CONFIG): write it in the file`},
 		{"no such file", nil, []string{"-c", missing}, missing + `: no such file or directory`},
 		{"backend word", nil, []string{"--listen", ":1", "--backend", "db2:5432 wieght=2"},
-			`--backend "db2:5432 wieght=2": unknown word "wieght=2", did you mean "weight"? (weight=N and backup may follow HOST:PORT)`},
+			`--backend "db2:5432 wieght=2": unknown word "wieght=2", did you mean "weight"? (weight=N, max_sessions=N and backup may follow HOST:PORT)`},
 		{"variable", Environment{"SLUICE_MODE": "proces"}, service,
 			`SLUICE_MODE: must be one of "goroutine", "process"; got "proces", did you mean "process"?`},
 		{"boolean", nil, append(service, "--pin-cpus=yes"), `--pin-cpus: must be true or false; got "yes"`},

@@ -44,6 +44,8 @@ const (
 	maxLookup      = time.Minute // resolv.conf has at most 30 s
 	maxLookups     = 256
 	maxSlowStart   = time.Hour
+	maxQueue       = 4096 // metrics.MaxQueue
+	maxQueueing    = time.Hour
 )
 
 // options is the source of truth for keys: reading, suggestions, flags,
@@ -138,6 +140,9 @@ var options = []option{
 	{"pool.*.backends_file", live, filePath, func(s scope) any { return &s.p.BackendsFile }},
 	{"pool.*.pick", live, oneOf(PickRoundRobin, PickLeastSessions, PickSourceHash, PickRandom2, PickFirst, PickFastest), func(s scope) any { return &s.p.Pick }},
 	{"pool.*.max_load", live, maxLoad, func(s scope) any { return &s.p.MaxLoad }},
+	{"pool.*.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.p.MaxSessions }},
+	{"pool.*.queue", live, integer(0, maxQueue), func(s scope) any { return &s.p.Queue }},
+	{"pool.*.queue_timeout", live, duration(minWait, maxQueueing), func(s scope) any { return &s.p.QueueTimeout }},
 	{"pool.*.connect_timeout", live, duration(minWait, maxConnect), func(s scope) any { return &s.p.ConnectTimeout }},
 	{"pool.*.retries", live, integer(0, maxRetries), func(s scope) any { return &s.p.Retries }},
 	{"pool.*.retry_budget", live, fraction, func(s scope) any { return &s.p.RetryBudget }},

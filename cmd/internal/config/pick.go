@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // maxLoad takes 0 or how many times its share of the sessions a backend may have. More than
 // 10 times is no bound that anybody would notice.
 var maxLoad = kind{
@@ -15,5 +17,25 @@ var maxLoad = kind{
 func (b *builder) checkPick(p Pool) {
 	if at, given := b.origin[pathOf("pool", p.Name)+".max_load"]; given && p.MaxLoad > 0 && p.Pick != PickSourceHash {
 		b.fault(at, `needs pick = "source_hash": %s spreads sessions by itself`, p.Pick)
+	}
+}
+
+// MaxSessionsOf is how many sessions each address of a backend of the pool may have.
+func (p Pool) MaxSessionsOf(b Backend) int {
+	if b.MaxSessions > 0 {
+		return b.MaxSessions
+	}
+	return p.MaxSessions
+}
+
+// checkQueue reports a queue that nobody can ever wait in.
+func (b *builder) checkQueue(p Pool) {
+	table := pathOf("pool", p.Name)
+	limited := slices.ContainsFunc(p.Backends, func(be Backend) bool { return p.MaxSessionsOf(be) > 0 })
+	if at, given := b.origin[table+".queue"]; given && p.Queue > 0 && !limited {
+		b.fault(at, `needs max_sessions, of the pool or of a backend: without it none is ever full`)
+	}
+	if at, given := b.origin[table+".queue_timeout"]; given && p.Queue == 0 && p.QueueTimeout != DefaultPool("").QueueTimeout {
+		b.fault(at, `needs queue, such as queue = 100: without it no session waits`)
 	}
 }

@@ -223,6 +223,7 @@ func (s *service) loosen(next, before *state) {
 func (s *service) commit(next *state) {
 	before := s.state
 	s.health.Commit(next.watched())
+	next.limit(s.board)
 	s.watchdog.give(next.generation)
 	s.nameRecords(next)
 	s.wantRecords(next)

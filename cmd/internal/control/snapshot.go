@@ -72,11 +72,11 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 }
 
 func (s *state) showPool(p pooled) metrics.Pool {
-	m := metrics.Pool{ID: p.id, Name: p.config.Name, Pick: p.config.Pick}
+	m := metrics.Pool{ID: p.id, Name: p.config.Name, Pick: p.config.Pick, Queue: p.config.Queue}
 	i := slices.IndexFunc(s.pools, func(q pooled) bool { return q.id == p.id })
 	targets := s.plan.Pools[i].Targets // in the order of the backends
 	for _, b := range p.config.Backends {
-		mb := metrics.Backend{Name: b.Address, Weight: b.Weight, Backup: b.Backup}
+		mb := metrics.Backend{Name: b.Address, Weight: b.Weight, Backup: b.Backup, MaxSessions: p.config.MaxSessionsOf(b)}
 		for len(targets) > 0 && targets[0].Backend == b.Address {
 			mb.Targets = append(mb.Targets, metrics.Target{ID: targets[0].ID, Address: targets[0].Addr.String()})
 			targets = targets[1:]

@@ -165,7 +165,8 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 // planPool has a target for each address that its backends have now.
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
-	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Source: c.Source, SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c)}
+	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Source: c.Source, SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c),
+		Queue: c.Queue, QueueTimeout: c.QueueTimeout}
 	for _, b := range c.Backends {
 		for _, at := range s.addresses[b.Address] {
 			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached
@@ -180,7 +181,7 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 				board.OpenTarget(id)
 				board.Weights()[id.Index()].Store(int64(weight) * pool.WeightScale) // nobody looks there yet
 			}
-			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: at.addr, Weight: weight, Backup: b.Backup || at.backup})
+			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: at.addr, Weight: weight, Backup: b.Backup || at.backup, MaxSessions: c.MaxSessionsOf(b)})
 		}
 	}
 	return made, nil
@@ -191,6 +192,17 @@ func ejection(c config.Pool) pool.Ejection {
 	return pool.Ejection{
 		ConnectFailures: e.ConnectFailures, Early: e.Early, EarlyCloses: e.EarlyCloses, MaxShare: c.Share(),
 		Time: e.Time, MaxTime: e.MaxTime, Jitter: e.Jitter,
+	}
+}
+
+// limit writes down how many sessions each target may have. It holds for all acceptors from
+// then on, whichever Plan they run.
+func (s *state) limit(board *metrics.Board) {
+	for i := range s.plan.Pools {
+		p := &s.plan.Pools[i]
+		for _, t := range p.Targets {
+			board.Limits()[t.ID.Index()].Store(int64(metrics.NewLimit(t.MaxSessions, p.ID)))
+		}
 	}
 }
 

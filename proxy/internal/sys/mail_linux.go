@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fdMessage is a datagram with a label and one descriptor. It points into
+// fdMessage is a datagram with a label and one descriptor, or none. It points into
 // itself, so each acceptor allocates one for good.
 type fdMessage struct {
 	label   uint64
@@ -32,12 +32,15 @@ func (m *fdMessage) send(mail int, label uint64, fd int) syscall.Errno {
 	m.control.head = unix.Cmsghdr{Len: uint64(unsafe.Offsetof(m.control.fd) + 4), Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
 	m.control.fd = int32(fd)
 	m.head.Controllen = uint64(unsafe.Sizeof(m.control))
+	if fd < 0 {
+		m.head.Controllen = 0
+	}
 	_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(mail), uintptr(unsafe.Pointer(&m.head)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	return e
 }
 
-// receive returns fd -1 for a message whose descriptor could not be installed: that
-// connection is lost.
+// receive returns fd -1 for a message without a descriptor, and for one whose descriptor
+// could not be installed: that connection is lost.
 func (m *fdMessage) receive(mail int) (label uint64, fd int, errno syscall.Errno) {
 	m.control.head = unix.Cmsghdr{}
 	m.head.Controllen, m.head.Flags = uint64(unsafe.Sizeof(m.control)), 0
