@@ -63,13 +63,13 @@ func helloFor(t testing.TB, c *tls.Config) []byte {
 	return b[:n]
 }
 
-const line = "PROXY TCP4 203.0.113.7 192.0.2.9 5000 443\r\n"
+const v1Line = "PROXY TCP4 203.0.113.7 192.0.2.9 5000 443\r\n"
 
 // A header may come in any number of parts. What follows it is the payload, and the
 // backend is told whose it is.
 func TestProxyHeaderIsTakenOff(t *testing.T) {
 	want := string(preamble.Finish2(preamble.Append2(nil, netip.MustParseAddrPort("203.0.113.7:5000"), netip.MustParseAddrPort("192.0.2.9:443")), false))
-	for _, parts := range [][]string{{line + "payload"}, {line, "payload"}, strings.Split(line+"payload", "")} {
+	for _, parts := range [][]string{{v1Line + "payload"}, {v1Line, "payload"}, strings.Split(v1Line+"payload", "")} {
 		w := newWorld(t, required, introducing)
 		w.peer = netip.MustParseAddrPort("198.51.100.9:1000")
 		_, s := w.accept()
@@ -137,7 +137,7 @@ func TestHeaderIsRefused(t *testing.T) {
 	w := newWorld(t, required, introducing)
 	w.peer = netip.MustParseAddrPort("198.51.100.9:1000")
 	_, s := w.accept()
-	w.at(int(s.fd[client])).in = []byte(line + "payload")
+	w.at(int(s.fd[client])).in = []byte(v1Line + "payload")
 	w.turn(w.on(s.fd[client], epollIn|epollOut))
 	first := s.fd[backend]
 	w.faults["write"] = []syscall.Errno{syscall.EPIPE}
@@ -163,16 +163,16 @@ func TestPreambleRefusals(t *testing.T) {
 		sent string
 		want string // reason; "" = it is served
 	}{
-		"a header":                       {required, trusted, line, ""},
+		"a header":                       {required, trusted, v1Line, ""},
 		"none":                           {required, trusted, "GET / HTTP/1.1\r\n", "proxy_missing"},
 		"wrong":                          {required, trusted, "PROXY TCP4 1.2.3.4\r\n", "proxy_malformed"},
-		"not from there":                 {required, other, line, "proxy_untrusted"},
-		"optional, a header":             {optional, trusted, line, ""},
+		"not from there":                 {required, other, v1Line, "proxy_untrusted"},
+		"optional, a header":             {optional, trusted, v1Line, ""},
 		"optional, none":                 {optional, trusted, "GET / HTTP/1.1\r\n", ""},
 		"optional, wrong":                {optional, trusted, "PROXY TCP4 1.2.3.4\r\n", "proxy_malformed"},
-		"optional, not from there":       {optional, other, line, ""},
+		"optional, not from there":       {optional, other, v1Line, ""},
 		"optional, late":                 {optional, trusted, "PRO", "preamble_timeout"},
-		"late":                           {required, trusted, line[:20], "preamble_timeout"},
+		"late":                           {required, trusted, v1Line[:20], "preamble_timeout"},
 		"nothing":                        {required, trusted, "", "preamble_timeout"},
 		"a ClientHello that is none":     {routed, trusted, "\x16\x03\x01\x00\x01\x02", "hello_malformed"},
 		"a ClientHello that is late":     {routed, trusted, "\x16\x03\x01\x00\x40\x01", "preamble_timeout"},
@@ -222,9 +222,9 @@ func TestPreambleIsCutShort(t *testing.T) {
 		sent string
 		want string
 	}{
-		"a header":             {required, line[:20], "proxy_malformed"},
-		"perhaps a header":     {optional, line[:20], ""},
-		"a header alone":       {required, line, ""},
+		"a header":             {required, v1Line[:20], "proxy_malformed"},
+		"perhaps a header":     {optional, v1Line[:20], ""},
+		"a header alone":       {required, v1Line, ""},
 		"half a ClientHello":   {routed, "\x16\x03\x01\x00\x40\x01", "hello_malformed"},
 		"a byte of some thing": {routed, "x", ""},
 		"nothing":              {routed, "", "client_eof"},
@@ -477,9 +477,9 @@ func TestPreambleOnRealSockets(t *testing.T) {
 			o.listener().Relay = relay
 		})
 		want := preamble.Finish2(preamble.Append2(nil, netip.MustParseAddrPort("203.0.113.7:5000"), netip.MustParseAddrPort("192.0.2.9:443")), false)
-		for _, cut := range []int{1, 5, len(line) - 1, len(line), len(line) + 3} {
+		for _, cut := range []int{1, 5, len(v1Line) - 1, len(v1Line), len(v1Line) + 3} {
 			c := s.dial()
-			all := line + "payload"
+			all := v1Line + "payload"
 			send(t, c, all[:cut])
 			waitFor(t, "it to be looked at", func() bool { return s.total(sessions) > 0 })
 			send(t, c, all[cut:])
@@ -506,7 +506,7 @@ func TestStreamBehindAPreamble(t *testing.T) {
 	const size = 64 << 20
 	chunk := bytes.Repeat([]byte("0123456789abcdef"), 4096)
 	go func() {
-		_, _ = c.Write(append([]byte(line), hello...))
+		_, _ = c.Write(append([]byte(v1Line), hello...))
 		for range size / len(chunk) {
 			if _, err := c.Write(chunk); err != nil {
 				return
