@@ -470,7 +470,7 @@ func TestNoAllocationPerPreamble(t *testing.T) {
 
 // With real sockets, over every cut of what comes in, and then through a pipe.
 func TestPreambleOnRealSockets(t *testing.T) {
-	for _, relay := range []Relay{RelayCopy, RelaySplice} {
+	eachRelay(t, func(t *testing.T, relay Relay) {
 		s := start(t, func(o *setup) {
 			required(o.plan)
 			introducing(o.plan)
@@ -492,7 +492,7 @@ func TestPreambleOnRealSockets(t *testing.T) {
 			b.Close()
 			wantEnd(t, c, "", sawFIN)
 		}
-	}
+	})
 }
 
 // 64 MiB behind a header and a ClientHello arrive as they were sent.
