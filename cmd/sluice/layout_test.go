@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics", "proxy"},
 	"cmd/sluice-bench":       {},
 	"cmd/internal/accesslog": {"cmd/internal/logring", "metrics", "metrics/journal"},
+	"cmd/internal/browser":   {},
 	"cmd/internal/cgroup":    {},
 	"cmd/internal/config":    {"cmd/internal/accesslog", "cmd/internal/cgroup", "cmd/internal/discovery", "proxy/access"},
 	"cmd/internal/discovery": {},
@@ -52,6 +53,7 @@ var walls = []struct {
 	{"github.com/fsnotify/", []string{"cmd/internal/discovery"}, "one package knows how a file is watched"},
 	{"github.com/gaissmai/bart", []string{"proxy/access"}, "one package knows how a prefix is found"},
 	{"github.com/miekg/dns", []string{"cmd/internal/discovery"}, "one package knows how a name is resolved"},
+	{"github.com/chromedp/", []string{"cmd/internal/browser"}, "one package knows how a browser is driven, for tests"},
 	{"github.com/cilium/ebpf", []string{"listener/steering"}, "the rest is given what steers, not how"},
 }
 

@@ -64,6 +64,7 @@ const (
 // the rest may be called by any.
 type Log struct {
 	Names Names
+	Tail  Tail
 
 	journal *journal.Journal
 	reader  *journal.Reader
@@ -329,26 +330,32 @@ func (l *Log) retire(s *sink) {
 
 // take writes the line of a record, if it is to have one.
 func (l *Log) take(r *journal.Record) {
+	l.Tail.add(r)
 	rules := l.rules
 	if rules.sink == nil || !rules.wants(r) {
 		return
 	}
-	l.e.Record = r
-	l.e.worker = 0
-	if l.process {
-		l.e.worker = r.Session.Seat()
-	}
-	l.Names.mu.RLock()
-	l.e.listener, _ = l.Names.listeners.get(r.Listener, r.Listener.Generation() == 0)
-	l.e.target = Target{}
-	if r.Tries > 0 {
-		l.e.target, _ = l.Names.targets.get(r.Target, r.Flags&journal.Partial != 0)
-	}
-	l.Names.mu.RUnlock()
+	l.name(&l.e, r)
 	l.buf = rules.sink.append(l.buf, &l.e)
 	l.lines.Add(1)
 	if len(l.buf) >= atOnce {
 		l.flush()
+	}
+}
+
+// name puts into e the record and what its numbers stand for.
+func (l *Log) name(e *entry, r *journal.Record) {
+	e.Record = r
+	e.worker = 0
+	if l.process {
+		e.worker = r.Session.Seat()
+	}
+	l.Names.mu.RLock()
+	defer l.Names.mu.RUnlock()
+	e.listener, _ = l.Names.listeners.get(r.Listener, r.Listener.Generation() == 0)
+	e.target = Target{}
+	if r.Tries > 0 {
+		e.target, _ = l.Names.targets.get(r.Target, r.Flags&journal.Partial != 0)
 	}
 }
 

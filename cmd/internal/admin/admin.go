@@ -6,7 +6,9 @@
 //	socket ─► at most MaxConns ─► uid ─┬────────┘   GET /status.json  the same figures as JSON  ├ one metrics.Snapshot at a time
 //	                                   │            GET /readyz       200 while it takes connections, else 503
 //	                                   │            GET /livez        200 while it answers at all
-//	                                   │            GET /             this list
+//	                                   │            GET /events       what the page shows, as it changes: watch
+//	                                   │            GET /config       the configuration in force
+//	                                   │            GET /             the page, or for a terminal this list
 //	                                   └──────────► POST /reload      a verb: Verdict, and a line in the log
 //	                                                POST /backend     the same
 //	                                                POST /log/level   the same
@@ -50,6 +52,16 @@ type Options struct {
 
 	// Backend puts in force what an operator says of a backend. nil = there is no such verb.
 	Backend func(BackendOrder) Verdict
+
+	// Watched is told when the first page is opened, and when the last one is closed. nil = nobody is told.
+	Watched func(bool)
+
+	// History and Ended are what the page shows beside the Snapshot: ticks of a listener ("" =
+	// all), and sessions that have ended, after the number given. Config is the
+	// configuration in force. nil = it shows none.
+	History func(listener string, after uint64) metrics.Charts
+	Ended   func(after uint64) Ended
+	Config  func() string
 
 	// LogLevel sets what the log shows: debug, info, warn or error. nil = the same.
 	LogLevel func(level slog.Level) Verdict
@@ -95,6 +107,7 @@ type Server struct {
 	onSocket    *conns
 	figures     *figures
 	refused     refusals
+	watch       *watch
 }
 
 // New makes a server that listens nowhere yet.
@@ -103,6 +116,7 @@ func New(o Options) *Server {
 		o.MaxConns = defaultMaxConns
 	}
 	s := &Server{o: o, figures: newFigures(o.Snapshot, o.Log)}
+	s.watch = newWatch(o, s.figures)
 	s.onTCP = newConns(o.MaxConns, freshFor)
 	s.tcp = s.newHTTP(notRebound(sameOrigin(s.withVerbs(s.reads()))), s.onTCP)
 	s.onSocket = newConns(o.MaxConns, 0) // verbs take their time
@@ -136,6 +150,7 @@ func (s *Server) Shed() uint64 { return s.onTCP.shed.Load() + s.onSocket.shed.Lo
 // Close stops listening and lets answers under way end, until ctx is done; then it
 // cuts them. After it Snapshot is not called any more, and no call is under way.
 func (s *Server) Close(ctx context.Context) {
+	s.watch.close()
 	var both sync.WaitGroup
 	for h, c := range map[*http.Server]*conns{s.tcp: s.onTCP, s.socket: s.onSocket} {
 		both.Go(func() {

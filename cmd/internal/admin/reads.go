@@ -24,8 +24,20 @@ func (s *Server) reads() *http.ServeMux {
 		code, text := readiness(snapshot)
 		say(w, code, text)
 	})
-	pages := []string{"sluice", "", "/metrics", "/status.json", "/readyz", "/livez"}
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /events", s.watch.serve)
+	pages := []string{"sluice", "", "/metrics", "/status.json", "/readyz", "/livez", "/events"}
+	if s.o.Config != nil {
+		pages = append(pages, "/config")
+		mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, s.o.Config()) })
+	}
+	mux.HandleFunc("GET /page/", servePage)
+	pages = append(pages, "", "a browser shows a page here")
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if wantsPage(r) {
+			servePage(w, r)
+			return
+		}
 		say(w, http.StatusOK, strings.Join(pages, "\n"))
 	})
 	return mux

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -35,4 +36,22 @@ func (b *builder) from(path string) string {
 	default:
 		return "made for the flags" // that a shorthand's listener has its pool
 	}
+}
+
+// Text is the Config as a file with every key, for people who look at a running service.
+// What checks send may hold a password, and is left out.
+func (c Config) Text() string {
+	var text strings.Builder
+	t := tabwriter.NewWriter(&text, 0, 0, 1, ' ', 0)
+	c.eachKey(
+		func(table string) { fmt.Fprintf(t, "\n[%s]\n", table) },
+		func(path string, o option, s scope) {
+			value := literal(o.field(s))
+			if o.key() == "send" && value != `""` {
+				value = `"..." # not shown`
+			}
+			fmt.Fprintf(t, "%s\t= %s\n", o.key(), value)
+		})
+	_ = t.Flush() // a Builder takes all
+	return text.String()
 }

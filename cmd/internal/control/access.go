@@ -40,15 +40,6 @@ func (s *service) nameRecords(next *state) {
 	}
 }
 
-// wantRecords tells all acceptors of next what they are to write into the journal.
-func (s *service) wantRecords(next *state) {
-	want := int64(s.access.Want())
-	for _, st := range next.seats {
-		s.journal.Use(st.number)
-		s.board.Acceptor(st.number).Record.Store(want)
-	}
-}
-
 func isReopen(sig os.Signal) bool { return sig == syscall.SIGUSR1 }
 
 // reopenAccessLog is for whoever rotates it.

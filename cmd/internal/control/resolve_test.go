@@ -13,6 +13,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/discovery"
 	"sluice/metrics"
+	"sluice/proxy"
 )
 
 func poolOf(backends ...string) config.Config {
@@ -93,7 +94,7 @@ func TestSilentNameServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer board.Close()
-	s := &service{Options: Options{Signals: signals, Log: slog.New(slog.DiscardHandler)}, resolver: r, state: &state{}, board: board, ledger: newLedger(),
+	s := &service{Options: Options{Signals: signals, Log: slog.New(slog.DiscardHandler)}, resolver: r, state: &state{plan: &proxy.Plan{}}, board: board, ledger: newLedger(),
 		files: discovery.NewFiles(t.Context(), slog.New(slog.DiscardHandler))}
 	signals <- os.Interrupt
 	begin = time.Now()

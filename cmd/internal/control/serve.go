@@ -83,7 +83,9 @@ type service struct {
 	board    *metrics.Board
 	journal  *journal.Journal
 	access   *accesslog.Log
+	records  recording
 	window   metrics.Window
+	history  metrics.History
 	host     host.Host
 	health   *health.Keeper
 	watchdog *watchdog
@@ -202,9 +204,9 @@ func (s *service) awaitLoops() {
 	}
 }
 
-// sampleEvery is how often a live service is looked at: the window of accepts is fed, what
-// nobody holds any more is forgotten. A look costs about 1 ms, most of it the Go runtime's
-// for being woken, and is nearly all that a service at rest spends.
+// sampleEvery is how often a live service is looked at: the window of accepts and the
+// history are fed, what nobody holds any more is forgotten. A look costs about 1 ms, most
+// of it the Go runtime's for being woken, and is nearly all that a service at rest spends.
 const sampleEvery = 5 * time.Second
 
 // conduct looks after a live service until the first signal that ends it, or until nobody
@@ -279,6 +281,7 @@ func (s *service) sample(now time.Time) {
 		ids = append(ids, f.id)
 	}
 	s.window.Sample(s.board, ids, s.state.seats.numbers(), now)
+	s.keepHistory(now)
 	s.forgivePicks()
 }
 

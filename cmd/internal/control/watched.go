@@ -1,0 +1,63 @@
+package control
+
+import (
+	"sync"
+
+	"sluice/cmd/internal/admin"
+	"sluice/metrics/journal"
+)
+
+// recording is what acceptors are told to write into the journal: what the access log
+// wants, and the ends of sessions while somebody looks at the page.
+type recording struct {
+	mu      sync.Mutex
+	want    journal.Want
+	watched bool
+	seats   []int
+}
+
+// wantRecords tells all acceptors of next what they are to write into the journal.
+func (s *service) wantRecords(next *state) {
+	s.records.mu.Lock()
+	defer s.records.mu.Unlock()
+	s.records.want, s.records.seats = s.access.Want(), next.seats.numbers()
+	for _, seat := range s.records.seats {
+		s.journal.Use(seat)
+	}
+	s.tellWantedLocked()
+}
+
+// watch is told when the first one looks at the page, and when the last one has left.
+func (s *service) watch(watched bool) {
+	s.records.mu.Lock()
+	defer s.records.mu.Unlock()
+	s.records.watched = watched
+	s.access.Tail.Follow(watched)
+	s.tellWantedLocked()
+}
+
+func (s *service) tellWantedLocked() {
+	want := s.records.want
+	if s.records.watched {
+		want |= journal.WantEnds
+	}
+	for _, seat := range s.records.seats {
+		s.board.Acceptor(seat).Record.Store(int64(want))
+	}
+}
+
+// ended is what the page shows of sessions that have ended.
+func (s *service) ended(after uint64) (e admin.Ended) {
+	from := s.access.Ended(after)
+	e = admin.Ended{Last: from.Last, Missed: from.Missed, Sessions: make([]admin.Text, len(from.Lines))}
+	for i, line := range from.Lines {
+		e.Sessions[i] = line
+	}
+	return e
+}
+
+// configText is the configuration in force.
+func (s *service) configText() string {
+	st, _ := s.shown()
+	return st.config.Text()
+}
