@@ -54,6 +54,7 @@ var walls = []struct {
 	{"github.com/gaissmai/bart", []string{"proxy/access"}, "one package knows how a prefix is found"},
 	{"github.com/miekg/dns", []string{"cmd/internal/discovery"}, "one package knows how a name is resolved"},
 	{"github.com/chromedp/", []string{"cmd/internal/browser"}, "one package knows how a browser is driven, for tests"},
+	{"golang.org/x/term", []string{"cmd/sluice"}, "only sluice top has a terminal"},
 	{"github.com/cilium/ebpf", []string{"listener/steering"}, "the rest is given what steers, not how"},
 }
 

@@ -4,6 +4,8 @@
 //	main ─► the table of commands ─► run    ─► config ─► control.Serve
 //	                                 demo   ─► two backends of its own ─► control.Serve
 //	                                 check  ─► config, and what would run
+//	                                 status ─► the admin socket of a running one
+//	                                 top    ─► the same, again and again
 //	                                 reload ─► the admin socket of a running one
 //	                                 backend ─► the same
 //	                                 sessions, kill ─► the same
@@ -48,6 +50,7 @@ func commands() []command {
 		{"run", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "serve until a signal", run},
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
 		{"status", "[-json] [-c FILE | -socket PATH]", "a running sluice at a glance", status},
+		{"top", "[-c FILE | -socket PATH] [-listener NAME] [-pool NAME]", "a running sluice, live in the terminal; ? tells the keys", top},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
 		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
