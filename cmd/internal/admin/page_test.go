@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"sluice/cmd/internal/browser"
+	"sluice/metrics"
 )
 
 var (
@@ -280,4 +281,24 @@ func TestPagePicture(t *testing.T) {
 		tab.ShotOfWindow(filepath.Join("..", "..", "..", ".github", "page-"+theme+".png"))
 	}
 	tab.Go("about:blank")
+}
+
+// Each way in which a session ends has its words on the page.
+func TestPageKnowsEachReason(t *testing.T) {
+	text, err := os.ReadFile("page/reasons.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for r := range metrics.NumReasons {
+		words = append(words, metrics.Reason(r).String())
+	}
+	for r := range metrics.NumRejects {
+		words = append(words, metrics.Reject(r).String())
+	}
+	for _, word := range words {
+		if !strings.Contains(string(text), "\n  "+word+": ['") {
+			t.Errorf("page/reasons.js does not know %s", word)
+		}
+	}
 }

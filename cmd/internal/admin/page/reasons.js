@@ -20,7 +20,22 @@ export const reasons = {
   worker_died: ['its worker died', 'bad'],
   internal_error: ['a fault of sluice or the machine', 'bad'],
   loop: ['the backend is sluice itself', 'bad'],
+  proxy_missing: ['no PROXY header', 'note'],
+  proxy_malformed: ['a wrong PROXY header', 'note'],
+  proxy_untrusted: ['a PROXY header from a stranger', 'note'],
+  hello_malformed: ['no TLS where a route asks for it', 'note'],
+  preamble_timeout: ['its beginning was not sent in time', 'note'],
+  backend_down: ['its backend went down', 'bad'],
+  killed: ['ended by an operator', 'wait'],
+  backend_left: ['its backend left the pool', 'wait'],
+  rebalanced: ['moved to a backend with fewer', 'wait'],
+  queue_full: ['every backend and the queue are full', 'bad'],
+  queue_timeout: ['no backend had a place in time', 'bad'],
   max_sessions: ['rejected: too many sessions', 'wait'],
+  denied: ['rejected: not allowed in', 'wait'],
+  source_sessions: ['rejected: too many from one source', 'wait'],
+  source_rate: ['rejected: one source came too often', 'wait'],
+  rate: ['rejected: too many a second', 'wait'],
 }
 
 export const toneOf = reason => reasons[reason]?.[1] ?? 'bad'
