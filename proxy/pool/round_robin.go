@@ -9,10 +9,11 @@ import (
 // target gains its weight, the richest is picked and pays the sum. Weights 5, 1, 1
 // give a a b a c a a and not a a a a a b c.
 //
-// What a target has is its turn: it lies between minus and plus the sum of the weights, and
-// all of a tier have 0 together. When the sum becomes another, the turns are settled: they
-// keep their share of it. Else a target that has just paid for a thousand others would, when
-// these leave, wait as long as if they were still there.
+// What a target has is its turn: while weights stay it lies between minus and plus their
+// sum, and all of a tier have 0 together. When the sum becomes another, the turns are
+// settled before the next pick: they keep their share of it. Else a target that has just
+// paid for a thousand others would, when these leave, wait as long as if they were still
+// there.
 type roundRobin struct {
 	pool   *Prepared
 	state  State
@@ -52,42 +53,58 @@ func (r *roundRobin) begin(tier int) {
 	}
 	r.settle(tier)
 	for range r.seed {
-		r.pay(tier, nil)
+		s := scan{times: 1}
+		r.gain(tier, nil, &s)
+		r.pay(&s)
 	}
 }
 
+// pick lets the richest pay. Those to skip gain nothing and cost nothing: a target that
+// fails gets no turn more for it. A pick that finds other weights takes back what it gave:
+// that is of the new sum, and until they are settled the turns are of the old one.
 func (r *roundRobin) pick(tier int, skip []int32, _ netip.Addr) int32 {
-	at, changed := r.pay(tier, skip)
-	if changed && r.totals[tier] == 0 { // nobody could be picked before, so nobody had a turn
-		r.begin(tier)
-		at, changed = r.pay(tier, skip)
+	s := scan{times: 1, look: true}
+	r.gain(tier, skip, &s)
+	if s.changed {
+		r.gain(tier, skip, &scan{times: -1})
+		for _, tried := range skip { // those, too, may have other weights
+			r.turns[tried].weight = r.state.part(r.turns[tried].cell)
+		}
+		if r.totals[tier] == 0 { // nobody could be picked before, so nobody had a turn
+			r.begin(tier)
+		} else {
+			r.settle(tier)
+		}
+		s = scan{times: 1}
+		r.gain(tier, skip, &s)
 	}
-	if changed {
-		r.settle(tier)
-	}
-	return at
+	return r.pay(&s)
 }
 
-// pay picks one and lets it pay. Those to skip gain nothing and cost nothing: a target that
-// fails gets no turn more for it. changed says that weights are no longer as settled.
-func (r *roundRobin) pay(tier int, skip []int32) (at int32, changed bool) {
-	s := scan{richest: -1, has: math.MinInt64}
-	from := r.pool.tiers[tier].first
-	for _, tried := range skip {
-		r.scan(&s, from, tried)
-		from = tried + 1
-	}
-	r.scan(&s, from, r.pool.tiers[tier].last)
+func (r *roundRobin) pay(s *scan) (at int32) {
 	if s.richest >= 0 {
 		r.turns[s.richest].has -= s.sum
 	}
-	return s.richest, s.changed
+	return s.richest
 }
 
-// scan is what pay knows of the turns that it has come over.
+// gain gives each but those to skip its weight.
+func (r *roundRobin) gain(tier int, skip []int32, s *scan) {
+	s.richest, s.has = -1, math.MinInt64
+	from := r.pool.tiers[tier].first
+	for _, tried := range skip {
+		r.scan(s, from, tried)
+		from = tried + 1
+	}
+	r.scan(s, from, r.pool.tiers[tier].last)
+}
+
+// scan is one way over a tier's turns, and what is known of those passed.
 type scan struct {
+	times   int64 // 1 gives weights, -1 takes them back
+	look    bool  // for weights in force; else they are as seen last, whoever writes them meanwhile
 	richest int32
-	changed bool
+	changed bool  // weights are no longer as settled
 	has     int64 // of the richest
 	sum     int64 // of weights
 }
@@ -96,12 +113,15 @@ func (r *roundRobin) scan(s *scan, from, to int32) {
 	if from >= to {
 		return
 	}
-	state, turns := r.state, r.turns[from:to]
+	state, turns, times, look := r.state, r.turns[from:to], s.times, s.look
 	richest, most, sum, changed := -1, s.has, s.sum, s.changed
 	limited := r.pool.Limited
 	for i := range turns {
 		t := &turns[i]
-		w := state.part(t.cell)
+		w := t.weight
+		if look {
+			w = state.part(t.cell)
+		}
 		if w != t.weight {
 			t.weight, changed = w, true
 		}
@@ -109,7 +129,7 @@ func (r *roundRobin) scan(s *scan, from, to int32) {
 			continue
 		}
 		sum += int64(w)
-		t.has += int64(w)
+		t.has += times * int64(w)
 		if t.has > most {
 			richest, most = i, t.has
 		}

@@ -2,9 +2,12 @@ package pool
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"sluice/metrics"
 )
 
 func TestRoundRobinIsSmooth(t *testing.T) {
@@ -102,6 +105,48 @@ func TestRoundRobinWhenManyLeave(t *testing.T) {
 		}
 		if got[0] < 48 || got[0] > 52 {
 			t.Errorf("after %d picks the two that are left got %v of 100", picks*2600, got)
+		}
+	}
+}
+
+// The pick that is the first to see other weights pays in their measure, once: two that
+// became 16 times as heavy went on a b b b ..., since what a had paid of the new sum was
+// taken for a payment of the old one.
+func TestRoundRobinWhenWeightsGrow(t *testing.T) {
+	p := weighted(RoundRobin, 1, 1)
+	b := boardOf(p)
+	k := b.picker(p, 0)
+	b.weights[0].Store(16)
+	b.weights[1].Store(16)
+	k.Pick(nil, anyone)
+	b.weights[0].Store(1)
+	if got := letters(k, 4*17); !strings.Contains(got, "a") || !strings.Contains(got, "b") {
+		t.Errorf("picked %s in four rounds", got)
+	}
+}
+
+// Weights that all grow or shrink by the same factor change nothing, at whichever pick,
+// also if one of the targets was tried before.
+func TestRoundRobinKeepsSharesOfTheSum(t *testing.T) {
+	for _, tried := range [][]int{{}, {0}, {1}, {2, 3}} {
+		p := weighted(RoundRobin, 5, 1, 2, 1)
+		same, other := boardOf(p), boardOf(p)
+		k, l := same.picker(p, 0), other.picker(p, 0)
+		got, want := "", ""
+		for n := range 90 {
+			factor := []int64{1, 16, 256, 2, 64, 8, 1, 4}[n/2%8]
+			for i, target := range p.Targets {
+				other.weights[i].Store(factor * int64(target.Weight))
+			}
+			var skip []metrics.ID
+			for _, i := range tried[:min(len(tried), n%3)] {
+				skip = append(skip, p.Targets[i].ID)
+			}
+			want += string('a' + rune(k.Pick(skip, anyone)))
+			got += string('a' + rune(l.Pick(skip, anyone)))
+		}
+		if got != want {
+			t.Errorf("with %v tried before now and then: picked %s, want %s", tried, got, want)
 		}
 	}
 }
