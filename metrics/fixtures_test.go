@@ -67,7 +67,7 @@ func fixtureTopology() Topology {
 			},
 		},
 		Listeners: []Listener{{
-			ID: webID, Name: "web", Bind: ":0", Address: "[::]:8080", Pool: "web", MaxSessions: 100, Leaving: true,
+			ID: webID, Name: "web", Bind: ":0", Address: "[::]:8080", Addresses: []string{"[::]:8080"}, Pool: "web", MaxSessions: 100, Leaving: true,
 			Steering: Steering{Requested: "auto", Effective: "hash", Reason: "not_permitted"},
 			Queues:   map[int]Queue{0: {Length: 1, Limit: 4096, Drops: 7}},
 		}},

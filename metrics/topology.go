@@ -88,10 +88,11 @@ type Reload struct {
 // Listener is a configured listener.
 type Listener struct {
 	ID          ID            `json:"id"`
-	Earlier     []ID          `json:"-"` // of the same name, replaced or taken out: sessions of them may still run, and they count here
+	Earlier     []ID          `json:"-"` // of the same name, on another address, replaced or taken out: sessions of them may still run, and they count here
 	Name        string        `json:"name"`
 	Bind        string        `json:"bind"`    // as configured
-	Address     string        `json:"address"` // as bound, with the port the kernel chose
+	Address     string        `json:"address"` // as bound, with the port the kernel chose; the first of Addresses
+	Addresses   []string      `json:"addresses"`
 	Pool        string        `json:"pool"`
 	Proxy       string        `json:"proxy_protocol,omitempty"` // optional or required
 	Routes      []Route       `json:"routes,omitempty"`         // which sessions go to other pools

@@ -301,10 +301,13 @@ func (a *Acceptor) overLimit(l *listener) bool {
 	return false
 }
 
-// sumOver adds up a gauge of a listener over all acceptors.
+// sumOver adds up a gauge of a listener over all acceptors, and over all its addresses.
 func (a *Acceptor) sumOver(l *listener, gauge func(*metrics.ListenerCells) *metrics.Gauge) (sum int64) {
 	for _, b := range a.bound.siblings {
 		sum += gauge(a.Board.Listener(b.seat, l.ID)).Load()
+		for _, id := range l.others {
+			sum += gauge(a.Board.Listener(b.seat, id)).Load()
+		}
 	}
 	return sum
 }

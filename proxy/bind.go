@@ -60,10 +60,11 @@ type listener struct {
 	pool     *pooled
 	inquiry  *inquiry // nil = nothing is asked before a backend is dialed
 	cells    *metrics.ListenerCells
-	admitted *access.Set // who may connect; nil = everybody
-	settling bool        // on the list of those whose rows are looked at
-	rejitter bool        // the running sessions are given a new max_duration
-	retune   bool        // and their backends' sockets a new Tuning
+	admitted *access.Set  // who may connect; nil = everybody
+	settling bool         // on the list of those whose rows are looked at
+	rejitter bool         // the running sessions are given a new max_duration
+	retune   bool         // and their backends' sockets a new Tuning
+	others   []metrics.ID // see otherAddresses
 }
 
 // pooled is an acceptor's part of a pool.
@@ -126,10 +127,11 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 }
 
 func (b *Bound) bindListeners(a *Acceptor, v View) error {
+	others := b.plan.otherAddresses()
 	for _, l := range b.plan.Listeners {
 		made := &listener{
 			Listener: l, Group: v.Groups[l.ID], socket: -1, phase: max(l.Phase, b.phase),
-			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID),
+			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID), others: others(l),
 		}
 		made.inquiry = newInquiry(&made.Listener, b.pools)
 		if fd, ok := v.Own.Listeners[l.ID]; ok {

@@ -65,7 +65,7 @@ type Seat struct {
 // separately, in a View. A zero duration turns its limit off.
 type Listener struct {
 	ID                metrics.ID
-	Name              string
+	Name              string // several that serve with one name are addresses of one listener: its limits hold over all
 	Phase             Phase
 	Pool              metrics.ID // one of the Plan's pools
 	Relay             Relay

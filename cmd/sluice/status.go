@@ -132,7 +132,7 @@ func (s *glance) write(w io.Writer) error {
 			accepted += a.Accepted
 			held += a.Active
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\n", l.Name+leaving(l.Leaving), l.Address, l.Pool, l.Steering.Effective, held, accepted,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\n", l.Name+leaving(l.Leaving), addresses(l.Addresses), l.Pool, l.Steering.Effective, held, accepted,
 			evennessWords[l.Balance.Accepts.Evenness], l.Waiting)
 	}
 	titled := false
@@ -242,4 +242,15 @@ func nonEmpty(before, text string) string {
 		return ""
 	}
 	return before + text
+}
+
+// addresses are those of a listener, in little room.
+func addresses(all []string) string {
+	switch len(all) {
+	case 0:
+		return ""
+	case 1, 2:
+		return strings.Join(all, " ")
+	}
+	return fmt.Sprintf("%s and %d more", all[0], len(all)-1)
 }

@@ -68,6 +68,8 @@ func (b *builder) checkNumbers() {
 	const tooMany = "is one too many of %d: at most %d are possible"
 	if all := b.config.Listeners; len(all) > maxListeners {
 		b.fault(b.origin[pathOf("listener", all[maxListeners].Name)], tooMany, len(all), maxListeners)
+	} else if l, n := b.config.tooManyBinds(); n > 0 {
+		b.fault(b.origin[pathOf("listener", l.Name)+".bind"], "brings all listeners together to %d addresses: at most %d are possible", n, maxListeners)
 	}
 	if all := b.config.Pools; len(all) > maxPools {
 		b.fault(b.origin[pathOf("pool", all[maxPools].Name)], tooMany, len(all), maxPools)
@@ -98,9 +100,7 @@ func (b *builder) checkListener(l Listener) {
 	}
 	b.checkLimit(l)
 	b.checkPreamble(l)
-	if address, err := parseAddress(l.Bind); err == nil && l.IPv6Only && address.Addr().Is4() {
-		b.fault(b.origin[table+".ipv6_only"], "needs an IPv6 address to listen on, but bind is %q", l.Bind)
-	}
+	b.checkBinds(l)
 	if at, given := b.origin[table+".max_waiting"]; given {
 		if _, given := b.origin[table+".wait_for_backend"]; !given {
 			b.fault(at, `needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`)
@@ -195,6 +195,8 @@ func (b *builder) checkOverlaps() {
 	}
 	add("admin.listen", b.config.Admin.Listen, false)
 	for _, l := range b.config.Listeners {
-		add(pathOf("listener", l.Name)+".bind", l.Bind, l.IPv6Only)
+		for _, d := range l.Binds() {
+			add(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only)
+		}
 	}
 }

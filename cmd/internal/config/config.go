@@ -124,7 +124,7 @@ type DNS struct {
 // Listener is an address to listen on. A zero duration turns its limit off.
 type Listener struct {
 	Name              string        // metric label
-	Bind              string        // IP:PORT, or :PORT for all addresses of both families; port 0 = any free one
+	Bind              string        // one address or several, with blanks between; see Binds
 	Pool              string        // name of one of the Pools
 	Relay             string        // one of the Relay words
 	Backlog           int           // accept queue of each socket, cut to net.core.somaxconn; 0 = somaxconn

@@ -33,8 +33,10 @@ func addressesHere() (all []netip.Addr, ok bool) {
 func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 	byPort := map[uint16][]claim{}
 	for _, l := range b.config.Listeners {
-		if c, ok := newClaim(pathOf("listener", l.Name)+".bind", l.Bind, l.IPv6Only); ok {
-			byPort[c.port] = append(byPort[c.port], c)
+		for _, d := range l.Binds() {
+			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok {
+				byPort[c.port] = append(byPort[c.port], c)
+			}
 		}
 	}
 	if len(byPort) == 0 {

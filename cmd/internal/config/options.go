@@ -92,7 +92,7 @@ var options = []option{
 	{"dns.hold", live, duration(0, maxLife), func(s scope) any { return &s.c.DNS.Hold }},
 	{"dns.concurrency", live, integer(2, maxLookups), func(s scope) any { return &s.c.DNS.Concurrency }},
 
-	{"listener.*.bind", rebind, address, func(s scope) any { return &s.l.Bind }},
+	{"listener.*.bind", rebind, bindList, func(s scope) any { return &s.l.Bind }},
 	{"listener.*.pool", live, poolName, func(s scope) any { return &s.l.Pool }},
 	{"listener.*.relay", live, oneOf(RelayAuto, RelaySplice, RelayCopy), func(s scope) any { return &s.l.Relay }},
 	{"listener.*.backlog", rebind, integer(0, maxBacklog), func(s scope) any { return &s.l.Backlog }},

@@ -131,17 +131,19 @@ func (s *service) seatAcceptors(next, before *state, now time.Time, undo *undoin
 // ones for the others, and lets those leave that are not wanted any more.
 func (s *service) openFronts(next, before *state, now time.Time, undo *undoing) (opened []*front, err error) {
 	kept := map[metrics.ID]bool{}
-	for _, l := range next.config.Listeners {
-		f := before.front(l.Name)
-		if f != nil && f.keeps(l) {
+	has := before.byAddress()
+	for _, at := range addressesOf(next.config) {
+		l := at.listener
+		f := has[at.key()]
+		if f != nil && f.keeps(l, at.bind) {
 			copied := *f
-			f, copied.config = &copied, l
+			f, copied.config, copied.bind = &copied, l, at.bind
 			kept[f.id] = true
 			if err := s.adapt(f, before, next.seats.serving(), undo); err != nil {
 				return nil, err
 			}
 		} else {
-			if f, err = s.open(l, next, before, undo); err != nil {
+			if f, err = s.open(l, at.bind, next, before, undo); err != nil {
 				return nil, err
 			}
 			opened = append(opened, f)
@@ -173,8 +175,8 @@ func (s *service) adapt(f *front, before *state, seats []int, undo *undoing) err
 		}
 		undo.add(func() { _ = f.group.Remove(number) })
 	}
-	was := socketOptions(before.front(f.config.Name).config)
-	if now := socketOptions(f.config); now.Backlog != was.Backlog || now.Keeping != was.Keeping {
+	was := socketOptions(before.find(f.id).config, f.bind)
+	if now := socketOptions(f.config, f.bind); now.Backlog != was.Backlog || now.Keeping != was.Keeping {
 		undo.add(func() { _ = f.group.Adjust(was) })
 		if err := f.group.Adjust(now); err != nil {
 			return fmt.Errorf("listener %q: %w", f.config.Name, err)
@@ -184,7 +186,7 @@ func (s *service) adapt(f *front, before *state, seats []int, undo *undoing) err
 }
 
 // open opens a new front.
-func (s *service) open(l config.Listener, next, before *state, undo *undoing) (*front, error) {
+func (s *service) open(l config.Listener, at config.Bind, next, before *state, undo *undoing) (*front, error) {
 	s.fronts++
 	id, isNew, err := s.ledger.listeners.mint(frontName{l.Name, s.fronts})
 	if err != nil {
@@ -195,11 +197,11 @@ func (s *service) open(l config.Listener, next, before *state, undo *undoing) (*
 	}
 	var beside []*listener.Group
 	for _, f := range before.fronts {
-		if f.group.Len() > 0 && samePort(f.group, l.Bind) {
+		if f.group.Len() > 0 && samePort(f.group, at.Address) {
 			beside = append(beside, f.group)
 		}
 	}
-	f, err := openFront(l, id, next.seats.serving(), beside, s.Log)
+	f, err := openFront(l, at, id, next.seats.serving(), beside, s.Log)
 	if err != nil {
 		return nil, err
 	}

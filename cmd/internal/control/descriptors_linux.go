@@ -45,7 +45,7 @@ const (
 // needsOf are those of a configuration, with so many listeners and acceptors more that
 // still leave.
 func needsOf(c config.Config, listeners, acceptors int) needs {
-	n := needs{mode: c.Acceptors.Mode, listeners: len(c.Listeners) + listeners, acceptors: c.Acceptors.Number() + acceptors}
+	n := needs{mode: c.Acceptors.Mode, listeners: c.Addresses() + listeners, acceptors: c.Acceptors.Number() + acceptors}
 	for _, p := range c.Pools {
 		for _, b := range p.Backends {
 			if _, _, is := nameOf(b); is {
@@ -138,13 +138,15 @@ func Check(c config.Config) (text string, err error) {
 
 // checkNeeds says whether the descriptors suffice for c beside what leaves then.
 func (s *service) checkNeeds(c config.Config, before *state) error {
-	wanted := map[string]config.Listener{}
-	for _, l := range c.Listeners {
-		wanted[l.Name] = l
+	kept, has := map[metrics.ID]bool{}, before.byAddress()
+	for _, at := range addressesOf(c) {
+		if f := has[at.key()]; f != nil && f.keeps(at.listener, at.bind) {
+			kept[f.id] = true
+		}
 	}
 	leaving := 0
 	for _, f := range before.fronts {
-		if l, ok := wanted[f.config.Name]; f.group.Len() > 0 && !(ok && f.keeps(l)) {
+		if f.group.Len() > 0 && !kept[f.id] {
 			leaving++
 		}
 	}

@@ -15,12 +15,13 @@ import (
 	"sluice/proxy"
 )
 
-// front is a listener that is in the Plan: its sockets, what steers to them, and how
-// far it has come. A listener whose address changes has two for a while: the new one,
-// and the old one that leaves.
+// front is an address of a listener that is in the Plan: its sockets, what steers to them, and how
+// far it has come. A listener has one for each of its addresses; where an address changes
+// there are two for a while, the new one and the old one that leaves.
 type front struct {
 	id      metrics.ID
 	config  config.Listener
+	bind    config.Bind     // the one of the listener's addresses that is its
 	group   *listener.Group // without sockets once they are closed
 	steered *steered
 	choice  choice
@@ -37,10 +38,10 @@ func (f *front) phase() proxy.Phase {
 	return f.leaving.phase
 }
 
-// socketOptions are those that a listener's sockets are opened with.
-func socketOptions(l config.Listener) listener.Options {
+// socketOptions are those that a listener's sockets on one of its addresses are opened with.
+func socketOptions(l config.Listener, at config.Bind) listener.Options {
 	return listener.Options{
-		Address: l.Bind, Backlog: l.Backlog, IPv6Only: l.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
+		Address: at.Address, Backlog: l.Backlog, IPv6Only: at.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
 		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l),
 	}
 }
@@ -64,15 +65,15 @@ func toBackend(l config.Listener, p config.Pool) proxy.Tuning {
 	}
 }
 
-// keeps says whether the front's sockets serve l, too.
-func (f *front) keeps(l config.Listener) bool {
-	return f.leaving == nil && f.config.Name == l.Name && f.config.Share == l.Share && socketOptions(f.config).SameSockets(socketOptions(l))
+// keeps says whether the front's sockets serve an address of l, too.
+func (f *front) keeps(l config.Listener, at config.Bind) bool {
+	return f.leaving == nil && f.config.Name == l.Name && f.config.Share == l.Share && socketOptions(f.config, f.bind).SameSockets(socketOptions(l, at))
 }
 
-// openFront opens the sockets of l for the given seats. Nobody is answered there before
+// openFront opens the sockets of an address of l for the given seats. Nobody is answered there before
 // listen. Groups of this process that may hold the port already are beside it.
-func openFront(l config.Listener, id metrics.ID, seats []int, beside []*listener.Group, log *slog.Logger) (*front, error) {
-	o := socketOptions(l)
+func openFront(l config.Listener, at config.Bind, id metrics.ID, seats []int, beside []*listener.Group, log *slog.Logger) (*front, error) {
+	o := socketOptions(l, at)
 	o.Seats, o.Beside = seats, beside
 	g, err := listener.Open(o)
 	if err != nil {
@@ -86,7 +87,7 @@ func openFront(l config.Listener, id metrics.ID, seats []int, beside []*listener
 		g.Close()
 		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
 	}
-	return &front{id: id, config: l, group: g, steered: &steered{rows: rows}}, nil
+	return &front{id: id, config: l, bind: at, group: g, steered: &steered{rows: rows}}, nil
 }
 
 // steer puts the configured steering in force, or what can be had of it.

@@ -350,7 +350,9 @@ func (s *service) announce(e *endpoints) {
 	addrs := Addresses{Listeners: map[string]string{}, Admin: e.address(), Socket: e.path}
 	for _, f := range s.state.fronts {
 		addr := f.group.Addr().String()
-		addrs.Listeners[f.config.Name] = addr
+		if _, first := addrs.Listeners[f.config.Name]; !first {
+			addrs.Listeners[f.config.Name] = addr
+		}
 		s.Log.Info("listening", "listener", f.config.Name, "address", addr, "pool", f.config.Pool,
 			"acceptors", len(s.state.seats), "steering", f.steered.shown().Effective, "backlog", f.group.Backlog())
 	}

@@ -59,6 +59,9 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 			return // it leaves at this moment, and is in both lists
 		} else if l.Name == f.config.Name {
 			l.Earlier = append(l.Earlier, f.id)
+			if !leaving {
+				l.Add(f.group.Addr().String(), f.steered.shown(), s.queues(f.group))
+			}
 			return
 		}
 	}
@@ -66,7 +69,7 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 		return
 	}
 	t.Listeners = append(t.Listeners, metrics.Listener{
-		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
+		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Addresses: []string{f.group.Addr().String()}, Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
 		MaxSessions: f.config.MaxSessions, Steering: f.steered.shown(), Queues: s.queues(f.group),
 	})
 }

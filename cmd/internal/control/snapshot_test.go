@@ -15,7 +15,7 @@ func TestSnapshotShowsWhoLeavesOnce(t *testing.T) {
 	l := config.DefaultListener("web")
 	l.Bind = "127.0.0.1:0"
 	open := func(index uint32) *front {
-		f, err := openFront(l, metrics.NewID(index, 1), []int{0}, nil, slog.New(slog.DiscardHandler))
+		f, err := openFront(l, l.Binds()[0], metrics.NewID(index, 1), []int{0}, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
