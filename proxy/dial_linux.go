@@ -86,6 +86,7 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 		a.sys.SetBuffer(fd, n)
 	}
 	class, errno = a.begin(fd, p, t.Addr)
+	a.openings.of(s).joined = errno == 0
 	if errno == 0 || errno == syscall.EINPROGRESS {
 		if e := a.watch(slot, s, backend); e != 0 {
 			class, errno = classifyConnect(e), e
@@ -98,12 +99,13 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 }
 
 // socketTo makes a socket for connections of p to an address. A source of the other
-// family can't be its.
+// family can't be its; a unix socket has none.
 func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
-	if p.Source.IsValid() && sys.FamilyOf(netip.AddrPortFrom(p.Source, 0)) != sys.FamilyOf(to) {
+	family := sys.FamilyOf(to)
+	if p.Source.IsValid() && family != syscall.AF_UNIX && sys.FamilyOf(netip.AddrPortFrom(p.Source, 0)) != family {
 		return -1, syscall.EAFNOSUPPORT
 	}
-	return a.sys.Socket(sys.FamilyOf(to))
+	return a.sys.Socket(family)
 }
 
 // begin binds a socket to the source of p and connects it. EADDRNOTAVAIL has three
@@ -112,7 +114,14 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 //	bind                             the source is not here
 //	connect, a way has no source     IPv6 is off, or has a route and no address
 //	connect, a way has a source      all of its ports are in use
+//
+// A unix socket is connected at once, or says EAGAIN: its queue is full. That is taken for
+// a lack of ports: the session waits a moment and asks again.
 func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
+	if _, isUnix := sys.UnixPath(to.Addr()); isUnix {
+		errno := a.sys.Connect(fd, to)
+		return classifyConnect(errno), errno
+	}
 	if p.Source.IsValid() {
 		if errno := a.sys.Bind(fd, p.Source); errno == syscall.EADDRNOTAVAIL || errno == syscall.ENODEV {
 			return metrics.ConnectNoSource, errno
@@ -171,7 +180,8 @@ func (a *Acceptor) dropBackend(s *session) {
 //
 //	client   backend   what
 //	ERR HUP  any       the client has gone: end
-//	any      ERR HUP   refused or unreachable: SO_ERROR says which; next backend
+//	any      ERR HUP   refused or unreachable: SO_ERROR says which; next backend. A unix socket
+//	                   is connected before it is looked at: it has answered and closed
 //	any      OUT       established; or with itself, which is refused
 //	any      -         still under way
 //
@@ -180,7 +190,7 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	switch {
 	case s.ready[client]&(broken|hup) != 0:
 		return over(brokenAt(client))
-	case s.ready[backend]&(broken|hup) != 0:
+	case s.ready[backend]&(broken|hup) != 0 && !a.openings.of(s).joined:
 		return a.dialFailed(slot, s, classifyConnect(a.sys.SockError(int(s.fd[backend]))))
 	case s.ready[backend]&writable == 0:
 		return outcome{state: stateDialing}
@@ -214,7 +224,8 @@ func (a *Acceptor) metItself(s *session) bool {
 		return false
 	}
 	fd := int(s.fd[backend])
-	return a.sys.LocalAddr(fd) == a.sys.PeerAddr(fd)
+	local := a.sys.LocalAddr(fd)
+	return local.IsValid() && local == a.sys.PeerAddr(fd) // a unix socket has neither
 }
 
 // dialFailed ends a connect that was under way and goes on to the next backend.
@@ -321,7 +332,7 @@ func (p *pooled) target(index uint16) *pool.Target {
 func (p *pooled) nameOf(id metrics.ID) string {
 	for i := range p.Targets {
 		if t := &p.Targets[i]; t.ID == id {
-			if addr := t.Addr.String(); addr != t.Backend {
+			if addr := pool.AddressText(t.Addr); addr != t.Backend {
 				return p.Name + "/" + t.Backend + " (" + addr + ")"
 			}
 			return p.Name + "/" + t.Backend
@@ -343,7 +354,7 @@ func lacking(errno syscall.Errno) bool {
 // errno tells: see begin.
 func classifyConnect(errno syscall.Errno) metrics.ConnectError {
 	switch errno {
-	case syscall.ECONNREFUSED:
+	case syscall.ECONNREFUSED, syscall.ENOENT: // ENOENT: a unix socket that nobody has made
 		return metrics.ConnectRefused
 	case syscall.ETIMEDOUT:
 		return metrics.ConnectTimeout

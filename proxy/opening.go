@@ -19,6 +19,7 @@ type opening struct {
 	evaded    bool                 // it has left one to another session that waits for the answer, see unanswered
 	earned    bool                 // it has brought its part of the retry budget
 	suspected bool                 // the target is ranked last because of this session
+	joined    bool                 // the connect was done at once, as one to a unix socket is
 	lastError metrics.ConnectError // of the last try that failed
 	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
 	place     queued               // in the pool's queue

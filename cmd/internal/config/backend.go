@@ -8,7 +8,7 @@ import (
 
 // Backend is one address sessions are relayed to.
 type Backend struct {
-	Address     string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME
+	Address     string // HOST:PORT as written; the host is a name or an IP address. Or srv:NAME, unix:PATH, unix:@NAME
 	Weight      int    // 1..256: its share among the pool's backends. 1 with srv:, whose records have weights
 	Backup      bool   // picked only when no other may be
 	MaxSessions int    // at a time of each of its addresses; 0 = as the pool says
@@ -50,6 +50,10 @@ func parseBackend(text string) (Backend, error) {
 	case isService && !serviceOK(service):
 		return Backend{}, fmt.Errorf(`%s must be followed by the name of SRV records, which say the port, such as "srv:_pg._tcp.example.com"; got %q`, ServicePrefix, service)
 	case isService:
+	case strings.HasPrefix(b.Address, UnixPrefix):
+		if path, _ := b.UnixPath(); !unixPathOK(path) {
+			return Backend{}, fmt.Errorf(`%s must be followed by an absolute path, or @ and the name of an abstract socket, of %d bytes at most; got %q`, UnixPrefix, maxSocketPath, b.Address)
+		}
 	case err != nil || port == 0:
 		return Backend{}, fmt.Errorf(`must begin with HOST:PORT, port 1 to 65535, such as "10.0.0.1:8080"; got %q`, b.Address)
 	case !hostOK(host):
@@ -114,7 +118,11 @@ func (b *builder) setBackends(p *Pool, texts []string, at []Fault) {
 			b.fault(at[i], "%v", err)
 			continue
 		}
-		if name := strings.ToLower(backend.Address); seen[name] {
+		name := strings.ToLower(backend.Address)
+		if _, isUnix := backend.UnixPath(); isUnix {
+			name = backend.Address
+		}
+		if seen[name] {
 			b.fault(at[i], "%s is there twice; weight=2 gives it a double share", backend.Address)
 		} else {
 			seen[name] = true

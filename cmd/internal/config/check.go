@@ -122,9 +122,9 @@ func (b *builder) checkSource(p Pool) {
 }
 
 // Reaches says whether connections from the pool's source can go to a: no address is
-// reached from one of the other family.
+// reached from one of the other family. A unix socket (pool.UnixAddr) has no source.
 func (p Pool) Reaches(a netip.AddrPort) bool {
-	return !p.Source.IsValid() || p.Source.Is4() == a.Addr().Unmap().Is4()
+	return strings.HasPrefix(a.Addr().Zone(), UnixPrefix) || !p.Source.IsValid() || p.Source.Is4() == a.Addr().Unmap().Is4()
 }
 
 func (b *builder) unknownPool(at Fault, name string) {

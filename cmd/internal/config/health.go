@@ -259,6 +259,9 @@ func (b *builder) checkHealth(p Pool) {
 	if _, given := b.origin[table]; !given {
 		return
 	}
+	if i := slices.IndexFunc(p.Backends, func(d Backend) bool { _, is := d.UnixPath(); return is }); i >= 0 && p.Health.Port > 0 {
+		b.fault(b.origin[table+".port"], "%s has no ports", p.Backends[i].Address)
+	}
 	defaults := Pool{Health: defaultHealth()}
 	for _, key := range keysOf("pool.*.health") {
 		checks, only := healthKeys[key]

@@ -117,6 +117,9 @@ func (c Config) Doubts() (all []string) {
 			all = append(all, path+".source: "+doubt)
 		}
 		for _, b := range p.Backends {
+			if path, is := b.UnixPath(); is && socketMissing(path) {
+				all = append(all, fmt.Sprintf("%s.backends: there is no unix socket %s: until there is, no session gets there", pathOf("pool", p.Name), path))
+			}
 			host, _, err := splitPort(b.Address)
 			if err != nil {
 				continue

@@ -7,6 +7,7 @@ import (
 
 	"sluice/cmd/internal/accesslog"
 	"sluice/cmd/internal/config"
+	"sluice/proxy/pool"
 )
 
 // openAccessLog makes an access log that is off. The first change says what it is to be.
@@ -34,7 +35,7 @@ func (s *service) nameRecords(next *state) {
 		p := &next.plan.Pools[i]
 		for _, t := range p.Targets {
 			if !s.access.Names.HasTarget(t.ID) {
-				s.access.Names.PutTarget(t.ID, accesslog.Target{Pool: p.Name, Backend: t.Backend, Addr: t.Addr.String()})
+				s.access.Names.PutTarget(t.ID, accesslog.Target{Pool: p.Name, Backend: t.Backend, Addr: pool.AddressText(t.Addr)})
 			}
 		}
 	}

@@ -2,8 +2,10 @@ package control
 
 import (
 	"log/slog"
+	"strings"
 	"syscall"
 
+	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/logring"
 	"sluice/metrics"
 	"sluice/proxy"
@@ -21,6 +23,10 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 		case proxy.NoticeAcceptResumed:
 			log.Info("accepting goes on, the queue is empty")
 		case proxy.NoticeNoPorts:
+			if strings.Contains(n.Name, "/"+config.UnixPrefix) {
+				log.Error("the queue of this backend is full", "remedy", "let it accept faster, or give it a longer backlog (listen(2), net.core.somaxconn)")
+				continue
+			}
 			log.Error("no source port left towards this backend", "remedy", "widen net.ipv4.ip_local_port_range, or add backends or addresses of this one")
 		case proxy.NoticeConnectFailed:
 			log.Warn("backend does not take connections", failure(n)...)

@@ -13,6 +13,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/discovery"
 	"sluice/metrics"
+	"sluice/proxy/pool"
 )
 
 // resolveWithin is what names get at a start and at a reload, before it goes on without
@@ -92,6 +93,9 @@ func (r *resolver) known(c config.Config) addresses {
 			host, port, is := nameOf(b)
 			if !is {
 				a, _ := netip.ParseAddrPort(b.Address)
+				if path, isUnix := b.UnixPath(); isUnix {
+					a = pool.UnixAddr(path)
+				}
 				all[b.Address] = []located{{addr: a}}
 				continue
 			}
@@ -119,6 +123,9 @@ func (a addresses) equal(b addresses) bool { return maps.EqualFunc(a, b, slices.
 func nameOf(b config.Backend) (host string, port uint16, is bool) {
 	if strings.HasPrefix(b.Address, config.ServicePrefix) {
 		return strings.ToLower(b.Address), 0, true
+	}
+	if _, isUnix := b.UnixPath(); isUnix {
+		return "", 0, false
 	}
 	if _, err := netip.ParseAddrPort(b.Address); err == nil {
 		return "", 0, false

@@ -8,6 +8,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/listener"
 	"sluice/metrics"
+	"sluice/proxy/pool"
 )
 
 // shown is the state in force and the fronts that have left it and are not yet forgotten.
@@ -81,7 +82,7 @@ func (s *state) showPool(p pooled) metrics.Pool {
 	for _, b := range p.config.Backends {
 		mb := metrics.Backend{Name: b.Address, Weight: b.Weight, Backup: b.Backup, MaxSessions: p.config.MaxSessionsOf(b)}
 		for len(targets) > 0 && targets[0].Backend == b.Address {
-			mb.Targets = append(mb.Targets, metrics.Target{ID: targets[0].ID, Address: targets[0].Addr.String()})
+			mb.Targets = append(mb.Targets, metrics.Target{ID: targets[0].ID, Address: pool.AddressText(targets[0].Addr)})
 			targets = targets[1:]
 		}
 		m.Backends = append(m.Backends, mb)

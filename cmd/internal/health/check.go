@@ -144,6 +144,9 @@ func (c *check) introduction() []byte {
 }
 
 func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	if path, isUnix := pool.UnixPath(addr); isUnix {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
 	if c.health.Port > 0 {
 		addr = netip.AddrPortFrom(addr.Addr(), uint16(c.health.Port))
 	}
@@ -163,7 +166,9 @@ func (c *check) talk(conn net.Conn) error {
 	}
 	if c.expect == nil {
 		if len(c.send) == 0 {
-			_ = conn.(*net.TCPConn).SetLinger(0) // a reset: no TIME_WAIT is left behind
+			if tcp, is := conn.(*net.TCPConn); is {
+				_ = tcp.SetLinger(0) // a reset: no TIME_WAIT is left behind
+			}
 		}
 		return nil
 	}
@@ -201,7 +206,9 @@ func (c *check) request(conn net.Conn, backend string) error {
 		return err
 	}
 	host := c.health.Host
-	if host == "" {
+	if host == "" && strings.HasPrefix(backend, config.UnixPrefix) {
+		host = "localhost"
+	} else if host == "" {
 		host = backend
 	}
 	r := &http.Request{Method: c.health.Method, URL: u, Host: host, Header: http.Header{"User-Agent": {"sluice"}}, Close: true}
@@ -279,7 +286,7 @@ func classify(err error) metrics.CheckFailure {
 		return f.failure
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return metrics.CheckTimeout
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT): // ENOENT: a unix socket that nobody has made
 		return metrics.CheckRefused
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return metrics.CheckUnreachable

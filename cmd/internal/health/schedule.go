@@ -186,7 +186,7 @@ func (k *Keeper) found(t *target, o outcome, now time.Time, took time.Duration) 
 		t.found.Error = o.err.Error()
 		t.verdict.failures[o.failure]++
 	}
-	log := k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", t.Addr.String())
+	log := k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", pool.AddressText(t.Addr))
 	if lacking(o.err) { // else all would be down that cannot be asked
 		log.Warn("backend cannot be checked", "check", h.Check, "error", o.err)
 		return

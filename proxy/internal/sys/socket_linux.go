@@ -14,9 +14,16 @@ import (
 // sysSocket makes a backend socket with Nagle's algorithm off: sluice writes what
 // it was given as soon as it was given it, and must not wait for an ACK.
 func sysSocket(family int) (int, syscall.Errno) {
-	fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	protocol := uintptr(unix.IPPROTO_TCP)
+	if family == unix.AF_UNIX {
+		protocol = 0
+	}
+	fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 	if e != 0 {
 		return -1, e
+	}
+	if family == unix.AF_UNIX {
+		return int(fd), 0
 	}
 	on := int32(1)
 	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, uintptr(unsafe.Pointer(&on)), 4, 0)
@@ -39,6 +46,9 @@ func sysBind(fd int, a netip.Addr) syscall.Errno {
 }
 
 func sysConnect(fd int, a netip.AddrPort) syscall.Errno {
+	if path, is := UnixPath(a.Addr()); is {
+		return connectUnix(fd, path)
+	}
 	var sa Sockaddr
 	n := sa.Set(a)
 	if e := sa.setScope(fd, a.Addr().Zone()); e != 0 {
@@ -128,6 +138,9 @@ func sysAddr(trap uintptr, fd int) netip.AddrPort {
 func FamilyOf(a netip.AddrPort) int {
 	if a.Addr().Unmap().Is4() {
 		return unix.AF_INET
+	}
+	if _, is := UnixPath(a.Addr()); is {
+		return unix.AF_UNIX
 	}
 	return unix.AF_INET6
 }
