@@ -74,8 +74,9 @@ type pooled struct {
 	cells    *metrics.PoolCells
 	picker   *pool.Picker
 
-	budget     *budget    // of retries; nil = no bound. The loop's alone
-	complained int64      // clock at which the operator was told of a lack, last
+	budget     *budget // of retries; nil = no bound. The loop's alone
+	complained int64   // clock at which the operator was told of a lack, last
+	origins    origins
 	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go
 }
 
@@ -122,6 +123,7 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 		}
 		made.budget = budgetOf(p.RetryBudget, before.budget(p.ID))
 		made.own = selfishOf(p, b.plan.Own)
+		made.origins = newOrigins(made, a.Seat)
 		b.pools[p.ID] = made
 	}
 }

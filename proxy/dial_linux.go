@@ -82,10 +82,14 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
-	if n := a.listenerOf(s).ToBackend.Buffer; n > 0 {
-		a.sys.SetBuffer(fd, n)
+	prepared := func(fd int) {
+		if n := a.listenerOf(s).ToBackend.Buffer; n > 0 {
+			a.sys.SetBuffer(fd, n)
+		}
 	}
-	class, errno = a.begin(fd, p, t.Addr)
+	prepared(fd)
+	fd, class, errno = a.begin(fd, p, t.Addr, prepared)
+	s.fd[backend] = int32(fd)
 	a.openings.of(s).joined = errno == 0
 	if errno == 0 || errno == syscall.EINPROGRESS {
 		if e := a.watch(slot, s, backend); e != 0 {
@@ -98,17 +102,17 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	return class, errno
 }
 
-// socketTo makes a socket for connections of p to an address. A source of the other
-// family can't be its; a unix socket has none.
+// socketTo makes a socket for connections of p to an address.
 func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 	family := sys.FamilyOf(to)
-	if p.Source.IsValid() && family != syscall.AF_UNIX && sys.FamilyOf(netip.AddrPortFrom(p.Source, 0)) != family {
+	if !p.reaches(family) {
 		return -1, syscall.EAFNOSUPPORT
 	}
 	return a.sys.Socket(family)
 }
 
-// begin binds a socket to the source of p and connects it. EADDRNOTAVAIL has three
+// begin connects a socket, from a source of p if it has some, and returns it, or another
+// one that made was called with; -1 = it could not be replaced. EADDRNOTAVAIL has three
 // causes, which only the step that gave it and a second question tell apart.
 //
 //	bind                             the source is not here
@@ -117,23 +121,12 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 //
 // A unix socket is connected at once, or says EAGAIN: its queue is full. That is taken for
 // a lack of ports: the session waits a moment and asks again.
-func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
-	if _, isUnix := sys.UnixPath(to.Addr()); isUnix {
-		errno := a.sys.Connect(fd, to)
-		return classifyConnect(errno), errno
+func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, made func(fd int)) (int, metrics.ConnectError, syscall.Errno) {
+	if len(p.Sources) > 0 && sys.FamilyOf(to) != syscall.AF_UNIX {
+		return a.beginFrom(fd, p, to, made)
 	}
-	if p.Source.IsValid() {
-		if errno := a.sys.Bind(fd, p.Source); errno == syscall.EADDRNOTAVAIL || errno == syscall.ENODEV {
-			return metrics.ConnectNoSource, errno
-		} else if errno != 0 {
-			return classifyConnect(errno), errno
-		}
-	}
-	errno := a.sys.Connect(fd, to)
-	if errno == syscall.EADDRNOTAVAIL && !a.sys.SourceTo(to).IsValid() {
-		return metrics.ConnectNoFamily, errno
-	}
-	return classifyConnect(errno), errno
+	class, errno := a.way(fd, to)
+	return fd, class, errno
 }
 
 // pick counts s on a target: in the word that pickers look at, which all acceptors

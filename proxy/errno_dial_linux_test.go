@@ -177,7 +177,7 @@ func TestRestoredBackendIsTold(t *testing.T) {
 	w.settled()
 }
 
-func withSource(p *Plan) { p.Pools[0].Source = netip.MustParseAddr("192.0.2.9") }
+func withSource(p *Plan) { p.Pools[0].Sources = []netip.Addr{netip.MustParseAddr("192.0.2.9")} }
 
 // failStep makes the first try fail at step. The watch of the client comes before.
 func (w *world) failStep(step string, errno syscall.Errno) {

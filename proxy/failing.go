@@ -124,7 +124,7 @@ func (a *Acceptor) restore(p *pooled, id metrics.ID) {
 func (a *Acceptor) lacksOwn(p *pooled, id metrics.ID, class metrics.ConnectError) {
 	n := Notice{Kind: NoticeNoPorts, Name: p.nameOf(id), Class: class}
 	if class == metrics.ConnectNoSource {
-		n.Kind, n.Source = NoticeNoSource, p.Source
+		n.Kind, n.Source = NoticeNoSource, p.origins.missing
 	}
 	a.complain(p, n)
 }

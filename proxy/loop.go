@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"sluice/proxy/pool"
@@ -43,7 +44,7 @@ func selfishOf(p *pool.Pool, own []netip.AddrPort) (found []*selfish) {
 		if !ports[p.Targets[i].Addr.Port()] {
 			continue
 		}
-		to := meant(p.Targets[i].Addr, p.Source)
+		to := meant(p.Targets[i].Addr, p.Sources)
 		for _, o := range own {
 			s := covers(o, to)
 			if s == nil {
@@ -61,13 +62,14 @@ func selfishOf(p *pool.Pool, own []netip.AddrPort) (found []*selfish) {
 }
 
 // meant is where a connect to an address leads: the kernel takes one to 0.0.0.0 or :: for
-// one to the source, or to the loopback.
-func meant(to netip.AddrPort, source netip.Addr) netip.AddrPort {
+// one to the source, of several the first is looked at, or to the loopback.
+func meant(to netip.AddrPort, sources []netip.Addr) netip.AddrPort {
 	addr := to.Addr().Unmap()
+	source := slices.IndexFunc(sources, func(s netip.Addr) bool { return s.Is4() == addr.Is4() })
 	switch {
 	case !addr.IsUnspecified():
-	case source.IsValid() && source.Is4() == addr.Is4():
-		addr = source
+	case source >= 0:
+		addr = sources[source]
 	case addr.Is4():
 		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	default:

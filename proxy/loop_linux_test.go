@@ -38,7 +38,7 @@ func TestSelfish(t *testing.T) {
 	} {
 		p := &pool.Pool{Targets: []pool.Target{targetAt(0, netip.MustParseAddrPort("192.0.2.1:9")), targetAt(1, netip.MustParseAddrPort(test.target))}}
 		if test.source != "" {
-			p.Source = netip.MustParseAddr(test.source)
+			p.Sources = []netip.Addr{netip.MustParseAddr(test.source)}
 		}
 		found := selfishOf(p, []netip.AddrPort{netip.MustParseAddrPort(test.own)})
 		got := ""
@@ -147,7 +147,7 @@ func TestDialWithoutItsSource(t *testing.T) {
 			}
 		}
 		n := <-w.notices
-		if n.Kind != NoticeNoSource || n.Source != w.plan.Pools[0].Source {
+		if n.Kind != NoticeNoSource || n.Source != w.plan.Pools[0].Sources[0] {
 			t.Errorf("%v: notice %+v", errno, n)
 		}
 		w.settled()
@@ -170,7 +170,7 @@ func TestDialWithoutItsFamily(t *testing.T) {
 // A source of the other family costs no system call.
 func TestDialFromTheOtherFamily(t *testing.T) {
 	w := newWorld(t, func(p *Plan) {
-		p.Pools[0].Source = netip.MustParseAddr("2001:db8::9")
+		p.Pools[0].Sources = []netip.Addr{netip.MustParseAddr("2001:db8::9")}
 		p.Pools[0].Targets[1].Addr = netip.MustParseAddrPort("[2001:db8::1]:80")
 		p.Pools[0].Targets[1].Backup = true
 	})

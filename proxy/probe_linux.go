@@ -133,9 +133,9 @@ func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort
 	if errno != 0 {
 		return classifyConnect(errno), errno
 	}
-	r.fd = int32(fd)
 	a.sys.HoldAck(fd)
-	class, errno := a.begin(fd, p, to)
+	fd, class, errno := a.begin(fd, p, to, a.sys.HoldAck)
+	r.fd = int32(fd)
 	if errno == syscall.EINPROGRESS {
 		if e := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollOut | uint32(epollET), Fd: r.uses<<6 | slot, Pad: padProbe}); e != 0 {
 			return classifyConnect(e), e

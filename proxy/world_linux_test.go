@@ -151,7 +151,8 @@ func (w *world) play() {
 			}
 			return w.open(), 0
 		},
-		Bind: func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
+		Bind:     func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
+		BindPort: func(fd int, _ netip.AddrPort) syscall.Errno { w.at(fd); return w.fault("bind") },
 		Connect: func(fd int, _ netip.AddrPort) syscall.Errno {
 			w.at(fd)
 			if e := w.fault("connect"); e != 0 {

@@ -31,7 +31,8 @@ type Pool struct {
 	ConnectTimeout time.Duration // per try; never 0
 	Retries        int           // further tries of one session after its first
 	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
-	Source         netip.Addr    // source address of connections; the zero Addr leaves it to the kernel
+	Sources        []netip.Addr  // source addresses of connections, in turn; none = the kernel chooses
+	SourcePorts    Ports         // and their ports; none = the kernel chooses
 	SendProxy      SendProxy     // what a session is introduced with
 	CutOnDown      bool          // the board's Cuts are looked at
 	Ejection       Ejection
@@ -49,6 +50,17 @@ type Ejection struct {
 	MaxShare        float64       // of a tier's targets; with more out none is ejected for EarlyCloses
 	Time, MaxTime   time.Duration // the first ejection's, which doubles up to the longest; 0 = see package proxy
 	Jitter          float64       // 0..1: each is longer or shorter by up to this share
+}
+
+// Ports is a range of them, both ends included; the zero Ports is none.
+type Ports struct{ Low, High uint16 }
+
+// Count is how many there are.
+func (p Ports) Count() int {
+	if p.High == 0 {
+		return 0
+	}
+	return int(p.High) - int(p.Low) + 1
 }
 
 // Target is one address we connect to. A backend given by name is as many of them as it

@@ -108,25 +108,6 @@ func (b *builder) checkListener(l Listener) {
 	}
 }
 
-// checkSource reports a pool of which no backend can be reached from its source address.
-func (b *builder) checkSource(p Pool) {
-	if !p.Source.IsValid() || len(p.Backends) == 0 {
-		return
-	}
-	for _, backend := range p.Backends {
-		if a, err := netip.ParseAddrPort(backend.Address); err != nil || p.Reaches(a) {
-			return
-		}
-	}
-	b.fault(b.origin[pathOf("pool", p.Name)+".source"], "%s reaches no backend of the pool: all are of the other address family", p.Source)
-}
-
-// Reaches says whether connections from the pool's source can go to a: no address is
-// reached from one of the other family. A unix socket (pool.UnixAddr) has no source.
-func (p Pool) Reaches(a netip.AddrPort) bool {
-	return strings.HasPrefix(a.Addr().Zone(), UnixPrefix) || !p.Source.IsValid() || p.Source.Is4() == a.Addr().Unmap().Is4()
-}
-
 func (b *builder) unknownPool(at Fault, name string) {
 	var names []string
 	for _, p := range b.config.Pools {

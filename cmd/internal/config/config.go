@@ -173,7 +173,8 @@ type Pool struct {
 	KeepaliveInterval time.Duration // the same; counts where Keepalive is not AsListener
 	KeepaliveCount    int           // the same
 	UserTimeout       OrListener    // the same
-	Source            netip.Addr    // of connections to the backends; the zero Addr leaves it to the kernel
+	Source            []netip.Addr  // of connections to the backends, in turn; none leaves it to the kernel
+	SourcePorts       PortRange     // of these; none leaves it to the kernel
 	OnDown            string        // OnDownStay or OnDownCut: what becomes of sessions on a target that checks find down
 	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none

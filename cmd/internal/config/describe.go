@@ -215,10 +215,13 @@ func plain(field any) string {
 		return x.String()
 	case *[]string:
 		return strings.Join(*x, " ")
-	case *netip.Addr:
-		if !x.IsValid() {
-			return ""
+	case *[]netip.Addr:
+		texts := make([]string, len(*x))
+		for i, a := range *x {
+			texts[i] = a.String()
 		}
+		return strings.Join(texts, " ")
+	case *PortRange:
 		return x.String()
 	default:
 		panic(fmt.Sprintf("config: no text for %T", field))

@@ -49,7 +49,7 @@ max_sessions = 1_000
 		{"backend 0", c.Pools[0].Backends[0] == (Backend{Address: "db1:5432", Weight: 3})},
 		{"backend 1", c.Pools[0].Backends[1] == Backend{Address: "db2:5432", Weight: 1, Backup: true}},
 		{"backend 2", c.Pools[0].Backends[2] == Backend{Address: "[::1]:5432", Weight: 1}},
-		{"source", c.Pools[0].Source.String() == "10.0.0.9"},
+		{"source", c.Pools[0].Source[0].String() == "10.0.0.9"},
 	} {
 		if !check.ok {
 			t.Errorf("%s is wrong in %+v", check.what, c)

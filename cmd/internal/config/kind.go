@@ -234,16 +234,6 @@ func optional(k kind, empty string) kind {
 	return k
 }
 
-var sourceAddress = kind{
-	must: `an IP address of this machine, such as "10.0.0.1", or ""`,
-	parse: onText(func(text string) (netip.Addr, error) {
-		if text == "" {
-			return netip.Addr{}, nil
-		}
-		return parseIP(text)
-	}),
-}
-
 // nameRule holds for names of listeners and pools. They are metric labels and
 // parts of paths in error messages; 63 is what a DNS label may have.
 var nameRule = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,63}$`)

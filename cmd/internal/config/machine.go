@@ -64,18 +64,20 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 
 // meantBy are the addresses of a host that need no looking up: a connect to the
 // unspecified one goes to the source, or to the loopback.
-func meantBy(host string, source netip.Addr) []netip.Addr {
+func meantBy(host string, sources []netip.Addr) []netip.Addr {
 	if name := strings.TrimSuffix(strings.ToLower(host), "."); name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
 	ip, err := parseIP(host)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil
+	}
+	own := slices.DeleteFunc(slices.Clone(sources), func(s netip.Addr) bool { return s.Is4() != ip.Is4() })
+	switch {
 	case !ip.IsUnspecified():
 		return []netip.Addr{ip}
-	case source.IsValid() && source.Is4() == ip.Is4():
-		return []netip.Addr{source}
+	case len(own) > 0:
+		return own
 	case ip.Is4():
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
@@ -110,12 +112,7 @@ func (c Config) Doubts() (all []string) {
 				all = append(all, fmt.Sprintf("%s.health.command: %v: until it can be run, no backend of this pool is checked", path, err))
 			}
 		}
-		if s := p.Source; s.IsValid() && !hasAddress(here, s) {
-			all = append(all, fmt.Sprintf("%s.source: %s is no address of this machine: until it is, no session of this pool gets a backend", path, s))
-		}
-		if doubt := zoneDoubt(p.Source); doubt != "" {
-			all = append(all, path+".source: "+doubt)
-		}
+		all = append(all, sourceDoubts(path, p.Source, here)...)
 		for _, b := range p.Backends {
 			if path, is := b.UnixPath(); is && socketMissing(path) {
 				all = append(all, fmt.Sprintf("%s.backends: there is no unix socket %s: until there is, no session gets there", pathOf("pool", p.Name), path))

@@ -76,12 +76,12 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 // the other family: each once, when it or the source is new.
 func (s *service) tellUnreached(next, before *state) {
 	for _, p := range next.config.Pools {
-		sameSource := slices.ContainsFunc(before.config.Pools, func(q config.Pool) bool { return q.Name == p.Name && q.Source == p.Source })
+		sameSource := slices.ContainsFunc(before.config.Pools, func(q config.Pool) bool { return q.Name == p.Name && slices.Equal(q.Source, p.Source) })
 		for _, b := range p.Backends {
 			for _, addr := range next.addresses[b.Address] {
 				if !p.Reaches(addr.addr) && !(sameSource && slices.Contains(before.addresses[b.Address], addr)) {
 					s.Log.Warn("an address is not tried: the pool's source is of the other family",
-						"pool", p.Name, "backend", b.Address, "address", addr.addr.String(), "source", p.Source.String())
+						"pool", p.Name, "backend", b.Address, "address", addr.addr.String(), "source", fmt.Sprint(p.Source))
 				}
 			}
 		}

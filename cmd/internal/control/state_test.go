@@ -77,7 +77,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 			MaxDuration: 4 * time.Second, MaxDurationJitter: 0.5,
 		}},
 		Pools: []config.Pool{{
-			Name: "apps", Pick: config.PickLeastSessions, ConnectTimeout: 5 * time.Second, Retries: 3, Source: netip.MustParseAddr("10.0.0.9"),
+			Name: "apps", Pick: config.PickLeastSessions, ConnectTimeout: 5 * time.Second, Retries: 3, Source: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, SourcePorts: config.PortRange{Low: 2000, High: 3000},
 			Backends: []config.Backend{{Address: "app:80", Weight: 4}, {Address: "lost:80", Weight: 1, Backup: true}},
 		}},
 	}
@@ -91,7 +91,7 @@ func TestPlanSaysWhatTheConfigSays(t *testing.T) {
 			MaxDuration: 4 * time.Second, MaxDurationJitter: 0.5,
 		}},
 		Pools: []pool.Pool{{
-			ID: first, Name: "apps", Pick: pool.LeastSessions, ConnectTimeout: 5 * time.Second, Retries: 3, Source: netip.MustParseAddr("10.0.0.9"),
+			ID: first, Name: "apps", Pick: pool.LeastSessions, ConnectTimeout: 5 * time.Second, Retries: 3, Sources: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, SourcePorts: pool.Ports{Low: 2000, High: 3000},
 			Targets: []pool.Target{ // the other name did not resolve: it has none
 				{ID: first, Backend: "app:80", Addr: addrs[0], Weight: 4},
 				{ID: metrics.NewID(1, 1), Backend: "app:80", Addr: addrs[1], Weight: 4},

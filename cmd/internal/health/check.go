@@ -36,8 +36,8 @@ type check struct {
 	pool   string
 	run    func(*exec.Cmd) error
 	health config.Health
-	source netip.Addr
-	proxy  string // config.Pool.SendProxy
+	source netip.Addr // the first of the pool's; the zero Addr leaves it to the kernel
+	proxy  string     // config.Pool.SendProxy
 	send   []byte
 	expect func(answer []byte) bool // nil = anything
 	status func(int) bool
@@ -53,7 +53,10 @@ type outcome struct {
 
 // newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
 func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
-	c := &check{pool: p.Name, run: run, health: p.Health, source: p.Source, proxy: p.SendProxy}
+	c := &check{pool: p.Name, run: run, health: p.Health, proxy: p.SendProxy}
+	if len(p.Source) > 0 {
+		c.source = p.Source[0]
+	}
 	send, expect := p.Health.Send, p.Health.Expect
 	if preset, is := config.Presets[p.Health.Check]; is {
 		send, expect = preset.Send, preset.Expect

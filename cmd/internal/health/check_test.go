@@ -95,7 +95,7 @@ func TestTCP(t *testing.T) {
 		p.Health.Check, p.Health.Port = config.CheckTCP, int(netip.MustParseAddrPort(up).Port())
 	}))
 	well(t, asked(t, up, func(p *config.Pool) {
-		p.Health.Check, p.Source = config.CheckTCP, netip.MustParseAddr("127.0.0.9")
+		p.Health.Check, p.Source = config.CheckTCP, []netip.Addr{netip.MustParseAddr("127.0.0.9")}
 	}))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -30,7 +30,7 @@ func somePlan() *proxy.Plan {
 			Guard:     proxy.Guard{Rate: access.Rate{Every: time.Second, Burst: 2}, Source: access.Limit{IPv4: 24, IPv6: 64, Sessions: 3}, Delay: time.Second, Refuse: proxy.RefuseSilent},
 		}},
 		Pools: []pool.Pool{{
-			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Source: netip.MustParseAddr("127.0.0.9"),
+			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Sources: []netip.Addr{netip.MustParseAddr("127.0.0.9")}, SourcePorts: pool.Ports{Low: 2000, High: 3000},
 			Targets: []pool.Target{
 				{ID: metrics.NewID(0, 1), Backend: "db:1", Addr: netip.MustParseAddrPort("10.0.0.1:1"), Weight: 3},
 				{ID: metrics.NewID(1, 1), Backend: "db:1", Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), Weight: 1, Backup: true},

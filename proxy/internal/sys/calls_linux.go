@@ -26,6 +26,7 @@ type Calls struct {
 	Age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet
 	Socket    func(family int) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
+	BindPort  func(fd int, a netip.AddrPort) syscall.Errno // a port that connections to elsewhere may have, too
 	Connect   func(fd int, a netip.AddrPort) syscall.Errno
 	SourceTo  func(a netip.AddrPort) netip.Addr // what a connection there would come from; the zero Addr = there is none, or no way
 	HoldAck   func(fd int)                      // the handshake's last ACK waits a moment: a socket that is reset before has not been seen by the server
@@ -71,6 +72,7 @@ func Linux() Calls {
 		Age:      sysAge,
 		Socket:   sysSocket,
 		Bind:     sysBind,
+		BindPort: sysBindPort,
 		Connect:  sysConnect,
 		SourceTo: sysSourceTo,
 		HoldAck:  func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) },

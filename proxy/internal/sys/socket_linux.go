@@ -36,9 +36,22 @@ func sysBind(fd int, a netip.Addr) syscall.Errno {
 	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return err.(syscall.Errno)
 	}
+	return bindTo(fd, netip.AddrPortFrom(a, 0))
+}
+
+// sysBindPort gives fd a source address and port, which all that ask so may have at the
+// same time (SO_REUSEADDR): connect(2) says whether the target has it.
+func sysBindPort(fd int, a netip.AddrPort) syscall.Errno {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err.(syscall.Errno)
+	}
+	return bindTo(fd, a)
+}
+
+func bindTo(fd int, a netip.AddrPort) syscall.Errno {
 	var sa Sockaddr
-	n := sa.Set(netip.AddrPortFrom(a, 0))
-	if e := sa.setScope(fd, a.Zone()); e != 0 {
+	n := sa.Set(a)
+	if e := sa.setScope(fd, a.Addr().Zone()); e != 0 {
 		return e
 	}
 	_, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), n)
