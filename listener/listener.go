@@ -51,6 +51,8 @@ type Options struct {
 	Freebind bool // addresses that this machine does not have yet will do (IP_FREEBIND)
 	Buffer   int  // bytes of each buffer of the accepted sockets; 0 = the kernel tunes them
 
+	Extras
+
 	// Keeping may be Adjusted.
 	Keeping
 
@@ -97,7 +99,7 @@ func (o Options) SameSockets(p Options) bool {
 		return false
 	}
 	return ours == theirs && o.only6(ours) == p.only6(theirs) && o.MPTCP == p.MPTCP &&
-		o.Freebind == p.Freebind && o.Buffer == p.Buffer
+		o.Freebind == p.Freebind && o.Buffer == p.Buffer && o.Extras == p.Extras
 }
 
 // only6 is whether sockets on addr leave IPv4 alone.

@@ -32,6 +32,9 @@ func bound(o Options, addr netip.AddrPort, reusePort bool) (_ int, err error) {
 	if err := set(fd, options(o, addr, reusePort)); err != nil {
 		return -1, err
 	}
+	if err := o.Extras.apply(fd); err != nil {
+		return -1, err
+	}
 	sa, err := sockaddr(addr)
 	if err != nil {
 		return -1, err

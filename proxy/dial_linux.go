@@ -82,13 +82,7 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
-	prepared := func(fd int) {
-		if n := a.listenerOf(s).ToBackend.Buffer; n > 0 {
-			a.sys.SetBuffer(fd, n)
-		}
-	}
-	prepared(fd)
-	fd, class, errno = a.begin(fd, p, t.Addr, prepared)
+	fd, class, errno = a.begin(fd, p, t.Addr, a.listenerOf(s).ToBackend.Buffer)
 	s.fd[backend] = int32(fd)
 	a.openings.of(s).joined = errno == 0
 	if errno == 0 || errno == syscall.EINPROGRESS {
@@ -111,9 +105,11 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 	return a.sys.Socket(family)
 }
 
-// begin connects a socket, from a source of p if it has some, and returns it, or another
-// one that made was called with; -1 = it could not be replaced. EADDRNOTAVAIL has three
-// causes, which only the step that gave it and a second question tell apart.
+// begin prepares a socket with buffers of so many bytes (0 = as the kernel has them) and
+// what p says, and connects it, from a source of p if it has
+// some. It returns the socket, or another one in its place; -1 = that could not be had.
+// EADDRNOTAVAIL has three causes, which only the step that gave it and a second question
+// tell apart.
 //
 //	bind                             the source is not here
 //	connect, a way has no source     IPv6 is off, or has a route and no address
@@ -121,12 +117,27 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 //
 // A unix socket is connected at once, or says EAGAIN: its queue is full. That is taken for
 // a lack of ports: the session waits a moment and asks again.
-func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, made func(fd int)) (int, metrics.ConnectError, syscall.Errno) {
-	if len(p.Sources) > 0 && sys.FamilyOf(to) != syscall.AF_UNIX {
-		return a.beginFrom(fd, p, to, made)
+func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, buffer int) (int, metrics.ConnectError, syscall.Errno) {
+	family := sys.FamilyOf(to)
+	if errno := a.prepare(fd, family, p, buffer); errno != 0 {
+		return fd, classifyConnect(errno), errno
+	}
+	if len(p.Sources) > 0 && family != syscall.AF_UNIX {
+		return a.beginFrom(fd, p, to, buffer)
 	}
 	class, errno := a.way(fd, to)
 	return fd, class, errno
+}
+
+// prepare gives a socket what it needs before it connects.
+func (a *Acceptor) prepare(fd, family int, p *pooled, buffer int) syscall.Errno {
+	if buffer > 0 {
+		a.sys.SetBuffer(fd, buffer)
+	}
+	if p.Early == (pool.Early{}) || family == syscall.AF_UNIX {
+		return 0
+	}
+	return a.sys.Prepare(fd, family, (*sys.Early)(&p.Early))
 }
 
 // pick counts s on a target: in the word that pickers look at, which all acceptors

@@ -69,7 +69,7 @@ func familyOf(a netip.Addr) int { return sys.FamilyOf(netip.AddrPortFrom(a, 0)) 
 
 // beginFrom connects a socket from one of p's sources. What it returns may be another
 // socket, or -1: one whose connect has failed has a port, and is of no more use.
-func (a *Acceptor) beginFrom(fd int, p *pooled, to netip.AddrPort, made func(fd int)) (int, metrics.ConnectError, syscall.Errno) {
+func (a *Acceptor) beginFrom(fd int, p *pooled, to netip.AddrPort, buffer int) (int, metrics.ConnectError, syscall.Errno) {
 	class, errno := metrics.ConnectNoPorts, syscall.EADDRNOTAVAIL
 	o, used, full := &p.origins, false, false
 	for i := range p.Sources {
@@ -84,7 +84,9 @@ func (a *Acceptor) beginFrom(fd int, p *pooled, to netip.AddrPort, made func(fd 
 				if fd, e = a.socketTo(p, to); e != 0 {
 					return -1, classifyConnect(e), e
 				}
-				made(fd)
+				if e := a.prepare(fd, sys.FamilyOf(to), p, buffer); e != 0 {
+					return fd, classifyConnect(e), e
+				}
 			}
 			used = true
 			class, errno = a.from(fd, p, k, to)

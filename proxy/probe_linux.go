@@ -134,7 +134,7 @@ func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort
 		return classifyConnect(errno), errno
 	}
 	a.sys.HoldAck(fd)
-	fd, class, errno := a.begin(fd, p, to, a.sys.HoldAck)
+	fd, class, errno := a.begin(fd, p, to, 0)
 	r.fd = int32(fd)
 	if errno == syscall.EINPROGRESS {
 		if e := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollOut | uint32(epollET), Fd: r.uses<<6 | slot, Pad: padProbe}); e != 0 {

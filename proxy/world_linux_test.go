@@ -219,6 +219,7 @@ func (w *world) play() {
 		Unsent:    func(fd int) (int, syscall.Errno) { w.at(fd); return w.unsent, w.fault("unsent") },
 		Unread:    func(fd int) (int, syscall.Errno) { return len(w.at(fd).in), w.fault("unread") },
 		SetBuffer: func(fd, _ int) { w.at(fd) },
+		Prepare:   func(fd, _ int, _ *sys.Early) syscall.Errno { w.at(fd); return w.fault("prepare") },
 		Tune:      func(fd int, _ sys.Tuning) { w.at(fd); w.calls["tune"]++ },
 		LowUnsent: func(fd int) { w.at(fd) },
 		Close:     func(fd int) syscall.Errno { return end(fd, "close") },

@@ -47,7 +47,7 @@ func work(e env) int {
 }
 
 // check reports every fault of a configuration, what this machine lacks for it, or what
-// would run. It opens no socket.
+// would run. It listens nowhere.
 func check(e env, args []string) int {
 	r, status := configure(e, "check", args)
 	if status >= 0 {
@@ -55,6 +55,9 @@ func check(e env, args []string) int {
 	}
 	for _, doubt := range r.config.Doubts() {
 		fmt.Fprintln(e.stderr, "sluice: warning:", doubt)
+	}
+	for _, refusal := range control.Refusals(r.config) {
+		fmt.Fprintf(e.stderr, "sluice: warning: %v: this user could not start it here\n", refusal)
 	}
 	needs, err := control.Check(r.config)
 	if err == nil {

@@ -33,6 +33,7 @@ type Pool struct {
 	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
 	Sources        []netip.Addr  // source addresses of connections, in turn; none = the kernel chooses
 	SourcePorts    Ports         // and their ports; none = the kernel chooses
+	Early          Early         // what a socket is given before it connects
 	SendProxy      SendProxy     // what a session is introduced with
 	CutOnDown      bool          // the board's Cuts are looked at
 	Ejection       Ejection
@@ -50,6 +51,15 @@ type Ejection struct {
 	MaxShare        float64       // of a tier's targets; with more out none is ejected for EarlyCloses
 	Time, MaxTime   time.Duration // the first ejection's, which doubles up to the longest; 0 = see package proxy
 	Jitter          float64       // 0..1: each is longer or shorter by up to this share
+}
+
+// Early is what a socket is given before it connects, since the SYN goes by it: what
+// package sys has under this name. Zero leaves a thing as the kernel has it.
+type Early struct {
+	Congestion string // name of the congestion control
+	TOS        int    // of the packets
+	Mark       int    // of the packets, for routing rules and firewalls
+	Interface  string // the only one that packets come and go by
 }
 
 // Ports is a range of them, both ends included; the zero Ports is none.

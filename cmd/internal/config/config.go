@@ -141,6 +141,12 @@ type Listener struct {
 	KeepaliveCount    int           // probes without an answer, and the client is dead
 	UserTimeout       time.Duration // that sent bytes may stay unacknowledged; 0 = as long as the kernel tries
 	Buffer            int           // bytes of each socket buffer of a session, on both sides; 0 = the kernel tunes them
+	FastOpen          int           // clients that may wait with data in their SYN; 0 = off
+	DeferAccept       time.Duration // a client is accepted with its first byte, or after so long; 0 = at once
+	Congestion        string        // control of sent data; "" = the kernel's default
+	TOS               int           // of packets
+	Mark              int           // of packets
+	Interface         string        // by which alone packets come and go; "" = any
 	Freebind          bool          // Bind may be an address that this machine does not have yet
 	IPv6Only          bool
 	MPTCP             bool
@@ -175,6 +181,10 @@ type Pool struct {
 	UserTimeout       OrListener    // the same
 	Source            []netip.Addr  // of connections to the backends, in turn; none leaves it to the kernel
 	SourcePorts       PortRange     // of these; none leaves it to the kernel
+	Congestion        string        // of connections to backends; see Listener
+	TOS               int           // the same
+	Mark              int           // the same
+	Interface         string        // the same
 	OnDown            string        // OnDownStay or OnDownCut: what becomes of sessions on a target that checks find down
 	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none

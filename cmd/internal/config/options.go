@@ -36,6 +36,7 @@ const (
 	maxKeepalive   = math.MaxInt16 * time.Second // TCP_KEEPIDLE
 	maxProbes      = math.MaxInt8                // TCP_KEEPCNT
 	maxUserTimeout = 24 * time.Hour
+	maxDefer       = 3 * time.Minute       // the kernel counts repeated SYN-ACKs, which end after about so long
 	minBuffer      = 4 << 10               // less than a page holds no segment of loopback
 	maxBuffer      = 1 << 30               // net.core.rmem_max cuts it far below
 	minWait        = 10 * time.Millisecond // who writes less means another unit
@@ -109,6 +110,12 @@ var options = []option{
 	{"listener.*.keepalive_count", rebind, integer(1, maxProbes), func(s scope) any { return &s.l.KeepaliveCount }},
 	{"listener.*.user_timeout", rebind, duration(0, maxUserTimeout), func(s scope) any { return &s.l.UserTimeout }},
 	{"listener.*.buffer", rebind, byteSize(minBuffer, maxBuffer), func(s scope) any { return &s.l.Buffer }},
+	{"listener.*.fastopen", rebind, integer(0, maxBacklog), func(s scope) any { return &s.l.FastOpen }},
+	{"listener.*.defer_accept", rebind, duration(0, maxDefer), func(s scope) any { return &s.l.DeferAccept }},
+	{"listener.*.congestion", rebind, congestion, func(s scope) any { return &s.l.Congestion }},
+	{"listener.*.tos", rebind, integer(0, 255), func(s scope) any { return &s.l.TOS }},
+	{"listener.*.mark", rebind, integer(0, math.MaxInt32), func(s scope) any { return &s.l.Mark }},
+	{"listener.*.interface", rebind, interfaceName, func(s scope) any { return &s.l.Interface }},
 	{"listener.*.freebind", rebind, boolean, func(s scope) any { return &s.l.Freebind }},
 	{"listener.*.ipv6_only", rebind, boolean, func(s scope) any { return &s.l.IPv6Only }},
 	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},
@@ -153,6 +160,10 @@ var options = []option{
 	{"pool.*.user_timeout", live, orListener(0, maxUserTimeout), func(s scope) any { return &s.p.UserTimeout }},
 	{"pool.*.source", live, sourceAddresses, func(s scope) any { return &s.p.Source }},
 	{"pool.*.source_ports", live, sourcePorts, func(s scope) any { return &s.p.SourcePorts }},
+	{"pool.*.congestion", live, congestion, func(s scope) any { return &s.p.Congestion }},
+	{"pool.*.tos", live, integer(0, 255), func(s scope) any { return &s.p.TOS }},
+	{"pool.*.mark", live, integer(0, math.MaxInt32), func(s scope) any { return &s.p.Mark }},
+	{"pool.*.interface", live, interfaceName, func(s scope) any { return &s.p.Interface }},
 	{"pool.*.on_down", live, oneOf(OnDownStay, OnDownCut), func(s scope) any { return &s.p.OnDown }},
 	{"pool.*.panic_below", live, fraction, func(s scope) any { return &s.p.PanicBelow }},
 	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},

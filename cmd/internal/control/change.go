@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -28,6 +29,9 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	s.forget() // reloads in close order need the numbers of what the last ones took out
 	before, now := s.state, time.Now()
 	if err := s.checkNeeds(c, before); err != nil {
+		return err
+	}
+	if err := errors.Join(Refusals(c)...); err != nil {
 		return err
 	}
 	next := &state{config: c, sha256: sha256, addresses: addrs, generation: before.generation + 1}

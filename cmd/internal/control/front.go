@@ -42,7 +42,7 @@ func (f *front) phase() proxy.Phase {
 func socketOptions(l config.Listener, at config.Bind) listener.Options {
 	return listener.Options{
 		Address: at.Address, Backlog: l.Backlog, IPv6Only: at.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
-		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l),
+		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l), Extras: extrasOf(l),
 	}
 }
 

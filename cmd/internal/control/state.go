@@ -166,7 +166,8 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
 	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Sources: c.Source, SourcePorts: pool.Ports(c.SourcePorts), SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c),
-		Queue: c.Queue, QueueTimeout: c.QueueTimeout}
+		Queue: c.Queue, QueueTimeout: c.QueueTimeout,
+		Early: pool.Early{Congestion: c.Congestion, TOS: c.TOS, Mark: c.Mark, Interface: c.Interface}}
 	for _, b := range c.Backends {
 		for _, at := range s.addresses[b.Address] {
 			if !c.Reaches(at.addr) { // a connect from there would fail each time; see tellUnreached

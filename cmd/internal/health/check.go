@@ -38,6 +38,7 @@ type check struct {
 	health config.Health
 	source netip.Addr // the first of the pool's; the zero Addr leaves it to the kernel
 	proxy  string     // config.Pool.SendProxy
+	way    way
 	send   []byte
 	expect func(answer []byte) bool // nil = anything
 	status func(int) bool
@@ -54,6 +55,7 @@ type outcome struct {
 // newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
 func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
 	c := &check{pool: p.Name, run: run, health: p.Health, proxy: p.SendProxy}
+	c.way = way{p.Mark, p.Interface}
 	if len(p.Source) > 0 {
 		c.source = p.Source[0]
 	}
@@ -79,7 +81,7 @@ func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
 
 // same says whether both ask the same.
 func (c *check) same(d *check) bool {
-	return c == nil && d == nil || c != nil && d != nil && reflect.DeepEqual(c.health, d.health) && c.source == d.source && c.proxy == d.proxy
+	return c == nil && d == nil || c != nil && d != nil && reflect.DeepEqual(c.health, d.health) && c.source == d.source && c.proxy == d.proxy && c.way == d.way
 }
 
 // fault is an error that is classified already.
@@ -157,6 +159,7 @@ func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	if c.source.IsValid() {
 		d.LocalAddr = &net.TCPAddr{IP: c.source.AsSlice(), Zone: c.source.Zone()}
 	}
+	d.Control = c.way.control
 	return d.DialContext(ctx, "tcp", addr.String())
 }
 

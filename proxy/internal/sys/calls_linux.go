@@ -40,10 +40,11 @@ type Calls struct {
 	ReadPipe  func(fd int, p []byte) (int, syscall.Errno)
 	Shutdown  func(fd int) syscall.Errno // the sending side
 	Unsent    func(fd int) (int, syscall.Errno)
-	Unread    func(fd int) (int, syscall.Errno) // bytes; a FIN is none
-	SetBuffer func(fd, size int)                // of both directions; before connect, so that the window fits
-	Tune      func(fd int, t Tuning)            // what it refuses stays as it is: the connection is as good
-	LowUnsent func(fd int)                      // from now on it takes little more than the network does
+	Unread    func(fd int) (int, syscall.Errno)            // bytes; a FIN is none
+	Prepare   func(fd, family int, e *Early) syscall.Errno // before connect; an errno: it must not be connected
+	SetBuffer func(fd, size int)                           // of both directions; before connect, so that the window fits
+	Tune      func(fd int, t Tuning)                       // what it refuses stays as it is: the connection is as good
+	LowUnsent func(fd int)                                 // from now on it takes little more than the network does
 	Close     func(fd int) syscall.Errno
 	Reset     func(fd int) syscall.Errno // close with a RST
 	Vanish    func(fd int) syscall.Errno // close without a word to the peer, as far as may be
@@ -127,6 +128,7 @@ func Linux() Calls {
 			return n, 0
 		},
 		Moved:     sysMoved,
+		Prepare:   sysPrepare,
 		SetBuffer: sysSetBuffer,
 		Tune:      sysTune,
 		LowUnsent: func(fd int) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent) },

@@ -44,7 +44,8 @@ func sysSetBuffer(fd, size int) {
 // 1 MiB little; none of them cost throughput or CPU on loopback.
 const maxUnsent = 256 << 10
 
-func setInt(fd, level, name, value int) {
+func setInt(fd, level, name, value int) syscall.Errno {
 	v := int32(value)
-	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)
+	_, _, e := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)
+	return e
 }

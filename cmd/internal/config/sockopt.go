@@ -1,0 +1,26 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+)
+
+// congestion takes what may be the name of one: whether the machine has it, it says
+// itself. The kernel's buffer has 16 bytes.
+var congestion = checkedText(`the name of a congestion control, such as "bbr", or ""`, nil, func(text string) error {
+	if len(text) > 15 || text != "" && !nameRule.MatchString(text) {
+		return errName
+	}
+	return nil
+})
+
+// interfaceName takes what may be the name of a network interface.
+var interfaceName = checkedText(`the name of a network interface, such as "eth0", or ""`, nil, func(text string) error {
+	if len(text) > 15 || strings.ContainsFunc(text, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unquotable(r) }) {
+		return errName
+	}
+	return nil
+})
+
+var errName = errors.New("not such a name")
