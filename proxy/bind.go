@@ -64,7 +64,8 @@ type listener struct {
 	settling bool         // on the list of those whose rows are looked at
 	rejitter bool         // the running sessions are given a new max_duration
 	retune   bool         // and their backends' sockets a new Tuning
-	others   []metrics.ID // see otherAddresses
+	others   []metrics.ID // see addresses
+	first    metrics.ID
 }
 
 // pooled is an acceptor's part of a pool.
@@ -129,11 +130,11 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 }
 
 func (b *Bound) bindListeners(a *Acceptor, v View) error {
-	others := b.plan.otherAddresses()
+	addresses := b.plan.byListener()
 	for _, l := range b.plan.Listeners {
 		made := &listener{
 			Listener: l, Group: v.Groups[l.ID], socket: -1, phase: max(l.Phase, b.phase),
-			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID), others: others(l),
+			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID), others: addresses[l.Name].others(&l), first: addresses[l.Name].first(&l),
 		}
 		made.inquiry = newInquiry(&made.Listener, b.pools)
 		if fd, ok := v.Own.Listeners[l.ID]; ok {

@@ -67,14 +67,14 @@ func (a *Acceptor) judge(l *listener, client netip.Addr) (e entry, reject metric
 	}
 	if g.Source.On() {
 		var v access.Verdict
-		switch e.source, e.wait, v = a.sources.Enter(l.ID, client, &g.Source, a.now, g.Delay); v {
+		switch e.source, e.wait, v = a.sources.Enter(l.first, client, &g.Source, a.now, g.Delay); v {
 		case access.TooMany:
 			return e, metrics.RejectSourceSessions, false
 		case access.TooQuickly:
 			return e, metrics.RejectSourceRate, false
 		}
 	}
-	wait, in := access.Spend(&a.Board.Rates()[l.ID.Index()], g.Rate, a.now, g.Delay)
+	wait, in := access.Spend(&a.Board.Rates()[l.first.Index()], g.Rate, a.now, g.Delay)
 	if !in {
 		a.sources.Undo(e.source, &g.Source)
 		return e, metrics.RejectRate, false

@@ -124,3 +124,20 @@ func TestBindsOfBothFamilies(t *testing.T) {
 		}
 	})
 }
+
+// The limit of a source holds over all addresses of a listener.
+func TestSourceLimitOverBinds(t *testing.T) {
+	modesTogether(t, func(t *testing.T, mode string) {
+		host := ownHost()
+		startChanging(t, mode, acceptorsTable(2, "auto")+
+			listenerOn("main", []string{host + ":7000-7002"}, "app", "source_sessions = 2")+poolOf("app", []string{echoing(t).addr}))
+		for _, port := range []int{7000, 7001} {
+			if !talks(dial(t, fmt.Sprintf("%s:%d", host, port))) {
+				t.Fatal("no session")
+			}
+		}
+		for _, port := range []int{7000, 7001, 7002} {
+			expectRefusal(t, fmt.Sprintf("%s:%d", host, port))
+		}
+	})
+}
