@@ -227,13 +227,18 @@ func TestSourcesOfTheDead(t *testing.T) {
 		_, _, v := s.Enter(web, addr(1), &l, 1, 0)
 		return v
 	}
-	if enter(&dead) != Entered || enter(&dead) != Entered || enter(&alive) != Entered || enter(&alive) != TooMany {
-		t.Fatal("the limit is another")
+	expect := func(s *Sources, want ...Verdict) {
+		t.Helper()
+		for i, v := range want {
+			if got := enter(s); got != v {
+				t.Fatalf("entry %d: %v, want %v", i, got, v)
+			}
+		}
 	}
+	expect(&dead, Entered, Entered)
+	expect(&alive, Entered, TooMany)
 	b.GiveBack(1)
-	if enter(&alive) != Entered || enter(&alive) != Entered || enter(&alive) != TooMany {
-		t.Error("what the dead held is not given back, or too much is")
-	}
+	expect(&alive, Entered, Entered, TooMany) // what the dead held is given back, and no more
 }
 
 // A rate lets its burst in at once and then one for each Every, whoever asks; who waits is
