@@ -37,6 +37,12 @@ const (
 	ReasonRebalanced   // its pool moves sessions to backends that have fewer
 	ReasonQueueFull    // every backend that may be picked has max_sessions, and the pool's queue is full or there is none
 	ReasonQueueTimeout // the same, and none came free within queue_timeout
+
+	// The client that a PROXY header named may not enter, as Reject says of others.
+	ReasonDenied
+	ReasonSourceSessions
+	ReasonSourceRate
+	ReasonRate
 	NumReasons
 )
 
@@ -47,6 +53,7 @@ var reasonNames = [NumReasons]string{
 	"backend_down",
 	"killed", "backend_left", "rebalanced",
 	"queue_full", "queue_timeout",
+	"denied", "source_sessions", "source_rate", "rate",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }

@@ -222,7 +222,7 @@ func (a *Acceptor) countHeld(l *listener, of int) {
 // with a RST when a limit is reached. The rows count it as held already.
 func (a *Acceptor) admit(l *listener, fd int) {
 	var in entry
-	if l.guarded() {
+	if l.guarded() && !l.learns() {
 		var ok bool
 		if in, ok = a.enter(l, fd); !ok {
 			return

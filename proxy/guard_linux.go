@@ -59,6 +59,27 @@ func (a *Acceptor) enter(l *listener, fd int) (e entry, ok bool) {
 	return e, false
 }
 
+// enterLearnt is enter for a session whose client a PROXY header may have named.
+func (a *Acceptor) enterLearnt(slot int32, s *session, l *listener) outcome {
+	e, reject, ok := a.judge(l, a.clientOf(s).Addr())
+	if !ok {
+		return over(cutFor(reasonOf[reject]))
+	}
+	a.holdSource(slot, e.source)
+	if e.wait > 0 {
+		return a.hold(s, e.wait)
+	}
+	return a.dial(slot, s)
+}
+
+// reasonOf is how a session ends that has begun before it could be judged.
+var reasonOf = [metrics.NumRejects]metrics.Reason{
+	metrics.RejectDenied:         metrics.ReasonDenied,
+	metrics.RejectSourceSessions: metrics.ReasonSourceSessions,
+	metrics.RejectSourceRate:     metrics.ReasonSourceRate,
+	metrics.RejectRate:           metrics.ReasonRate,
+}
+
 // judge says why a client may not enter. What it takes is given back then.
 func (a *Acceptor) judge(l *listener, client netip.Addr) (e entry, reject metrics.Reject, ok bool) {
 	g := &l.Guard

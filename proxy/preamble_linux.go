@@ -41,8 +41,7 @@ func (a *Acceptor) ask(slot int32, s *session) outcome {
 			return outcome{state: statePreamble}
 		}
 	}
-	a.route(s, &answer{})
-	return a.dial(slot, s)
+	return a.goOn(slot, s, l, &answer{})
 }
 
 var errUntrusted = errors.New("not in proxy_protocol_from")
@@ -92,9 +91,22 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 		return outcome{state: statePreamble}
 	}
 	a.learn(s, &found)
-	a.route(s, &found)
+	return a.goOn(slot, s, l, &found)
+}
+
+// goOn is the next step of a session of which all is known that its listener wants to know.
+func (a *Acceptor) goOn(slot int32, s *session, l *listener, found *answer) outcome {
+	if len(l.inquiry.Routes) > 0 {
+		a.openings.of(s).routed = l.inquiry.routes.find(&found.hello, a.clientOf(s).Addr())
+	}
+	if l.learns() && l.guarded() {
+		return a.enterLearnt(slot, s, l)
+	}
 	return a.dial(slot, s)
 }
+
+// learns says whether the client may be another than the peer of its socket.
+func (l *listener) learns() bool { return l.inquiry != nil && l.inquiry.Proxy != ProxyOff }
 
 // learn keeps what a PROXY header says until the session has its backend.
 func (a *Acceptor) learn(s *session, found *answer) {
@@ -103,14 +115,6 @@ func (a *Acceptor) learn(s *session, found *answer) {
 	if found.header.Source.IsValid() {
 		o.client = journal.PeerOf(found.header.Source)
 		a.noteClient(s, o.client)
-	}
-}
-
-// route gives a session the pool of its route.
-func (a *Acceptor) route(s *session, found *answer) {
-	q := a.listenerOf(s).inquiry
-	if len(q.Routes) > 0 {
-		a.openings.of(s).routed = q.routes.find(&found.hello, a.clientOf(s).Addr())
 	}
 }
 

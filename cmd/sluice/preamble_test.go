@@ -605,3 +605,38 @@ send_proxy_tlvs = ["crc32c"]
 		}
 	}
 }
+
+// The client of the header is the one that may connect, or has had enough; the balancer in
+// front may always, as far as it says of whom it speaks.
+func TestLearntClientIsJudged(t *testing.T) {
+	app := teller(t)
+	modesTogether(t, func(t *testing.T, mode string) {
+		text := strings.Replace(fmt.Sprintf(proxyFile, "auto", "optional", app.addr), "proxy_protocol =",
+			`deny = ["203.0.113.0/24", "127.0.3.9"]
+source_sessions = 2
+proxy_protocol =`, 1)
+		c := startChanging(t, mode, text)
+		header := func(client string) string { return "PROXY TCP4 " + client + " 192.0.2.1 5000 443\r\nhello\n" }
+		from := func(peer, sent string) *net.TCPConn {
+			conn := dialFrom(t, netip.MustParseAddr(peer), c.addr())
+			_, _ = io.WriteString(conn, sent) // it may be cut before
+			return conn
+		}
+		expectReset(t, from("127.0.2.9", header("203.0.113.7")))
+		c.expectClosed(map[string]int{"denied": 1})
+		for _, client := range []string{"198.51.100.1", "198.51.100.1", "198.51.100.2"} {
+			expect(t, from("127.0.2.9", header(client)), "v2 "+client+":5000 0x5=") // and it stays
+		}
+		expectReset(t, from("127.0.2.9", header("198.51.100.1")))
+		c.expectClosed(map[string]int{"denied": 1, "source_sessions": 1})
+		expect(t, from("127.0.2.9", header("198.51.100.2")), "v2 198.51.100.2:5000 0x5=")
+		expect(t, from("127.0.2.9", "hello\n"), "v2 127.0.2.9:") // it speaks for itself
+		if entersFrom(t, "127.0.3.9", c.addr()) {                // nobody asks whom it speaks of
+			t.Error("a stranger who is denied came in")
+		}
+		c.expectClosed(map[string]int{"denied": 2, "source_sessions": 1})
+		if n := c.metric("sluice_listener_rejected_connections_total"); n != 0 {
+			t.Errorf("%.0f are counted twice", n)
+		}
+	})
+}

@@ -53,6 +53,10 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonRebalanced:      'K',
 	metrics.ReasonQueueFull:       'P',
 	metrics.ReasonQueueTimeout:    's',
+	metrics.ReasonDenied:          'P',
+	metrics.ReasonSourceSessions:  'P',
+	metrics.ReasonSourceRate:      'P',
+	metrics.ReasonRate:            'P',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended
@@ -77,7 +81,8 @@ func code(r *journal.Record) [2]byte {
 	case metrics.ReasonQueueFull, metrics.ReasonQueueTimeout:
 		return [2]byte{first, 'Q'}
 	case metrics.ReasonFirstByte, metrics.ReasonProxyMissing, metrics.ReasonProxyMalformed, metrics.ReasonProxyUntrusted,
-		metrics.ReasonHelloMalformed, metrics.ReasonPreambleTimeout:
+		metrics.ReasonHelloMalformed, metrics.ReasonPreambleTimeout,
+		metrics.ReasonDenied, metrics.ReasonSourceSessions, metrics.ReasonSourceRate, metrics.ReasonRate:
 		return [2]byte{first, 'R'}
 	case metrics.ReasonNoBackend:
 		if r.Flags&journal.Queued != 0 {
