@@ -78,5 +78,8 @@ func TestGRPC(t *testing.T) {
 	}
 	o := asked(t, server(t, silent), func(p *config.Pool) { p.Health.Check, p.Health.Timeout = config.CheckGRPC, 100*time.Millisecond })
 	fails(t, o, metrics.CheckTimeout, "")
-	fails(t, ask(server(t, func(net.Conn) {}), ""), metrics.CheckReset, "")
+	// One that leaves: what the library has of it depends on how far it had come.
+	if o := ask(server(t, func(net.Conn) {}), ""); o.err == nil || o.failure != metrics.CheckReset && o.failure != metrics.CheckAnswer {
+		t.Errorf("one that leaves: %v, %v", o.failure, o.err)
+	}
 }
