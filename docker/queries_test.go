@@ -66,7 +66,7 @@ func startTLS(t *testing.T) (addr string) {
 // admin address.
 func startSluice(t *testing.T) string {
 	t.Helper()
-	config := filepath.Join(t.TempDir(), "sluice.toml")
+	config, crowded := filepath.Join(t.TempDir(), "sluice.toml"), freeAddress(t)
 	write(t, config, fmt.Sprintf(`
 [acceptors]
 count = 2
@@ -76,20 +76,30 @@ listen = "127.0.0.1:0"
 format = "json"
 [limits]
 max_sessions = 1000
+[listener.crowded]
+bind = %q
+pool = "crowded"
 [listener.main]
 bind = "127.0.0.1:0"
 pool = "main"
 max_sessions = 500
 [pool.main]
 backends = [%q, %q, %q]
+[pool.crowded]
+backends = [%q]
+max_sessions = 1
+queue = 10
 [pool.checked]
 backends = [%q]
 [pool.checked.health]
 check = "tls"
 verify = false
-`, freeAddress(t), startEcho(t), startEcho(t), startTLS(t)))
+`, crowded, freeAddress(t), startEcho(t), startEcho(t), startEcho(t), startTLS(t)))
 	addr, admin := serve(t, build(t), "run", "-c", config)
 	startLoad(t, addr)
+	for range 3 { // one is served, the others wait for their turn
+		stream(t, crowded, time.Millisecond)
+	}
 	return admin
 }
 

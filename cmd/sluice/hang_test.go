@@ -182,7 +182,8 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 				if slow := slowest(visits, inService); slow > allowed+3*noise {
 					t.Errorf("a client took %v, with the %d in service by the stopped one left out; allowed are %v, and 3 times %v of noise", slow, inService, allowed, noise)
 				}
-				if !during.Acceptors[stopped].Hung {
+				// Who holds sessions may be given nothing more under least, and owes nothing then.
+				if !during.Acceptors[stopped].Hung && inService == 0 {
 					t.Error("it does not count as hung")
 				}
 				t.Logf("%d clients; in service by the stopped one %d, the slowest of all others %v; noise %v; %d rescued; its share when it is back %.2f",

@@ -37,6 +37,7 @@ func TestLoop(t *testing.T) {
 			"127.0.0.9:" + port("all"), "localhost:" + port("all"), "[::1]:" + port("all"), "[::]:" + port("all"),
 		} {
 			s.reload(text(backend))
+			s.awaitGeneration()
 			for _, l := range []string{"one", "all"} {
 				expectRefusal(t, at(l))
 				want++
@@ -74,6 +75,7 @@ func TestSourceThatIsNotHere(t *testing.T) {
 			t.Error("the log complains of ports")
 		}
 		s.reload(strings.Replace(text, "203.0.113.9", "127.0.0.7", 1))
+		s.awaitGeneration()
 		if !talks(dial(t, s.addr())) {
 			t.Error("a source that is here does not serve")
 		}
@@ -99,13 +101,8 @@ func TestSourceOfTheOtherFamily(t *testing.T) {
 func TestLinkLocalBackend(t *testing.T) {
 	at := linkLocal(t)
 	modesTogether(t, func(t *testing.T, mode string) {
-		ln, err := net.Listen("tcp6", netip.AddrPortFrom(at, 0).String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := netip.AddrPortFrom(at, uint16(ln.Addr().(*net.TCPAddr).Port)).String()
-		ln.Close()
-		startPeer(t, addr, func(c *net.TCPConn) { c.Close() })
+		p := startPeer(t, netip.AddrPortFrom(at, 0).String(), func(c *net.TCPConn) { c.Close() })
+		addr := netip.AddrPortFrom(at, uint16(p.ln.Addr().(*net.TCPAddr).Port)).String()
 		s := startChanging(t, mode, acceptorsTable(1, "hash")+listenerAt("main", "127.0.0.1:0", "app")+
 			poolOf("app", []string{addr}, `source = "`+at.String()+`"`))
 		expectEnd(t, dial(t, s.addr()))
