@@ -510,7 +510,11 @@ func BenchmarkLog(b *testing.B) {
 	w := j.Writer(1)
 	p, _ := l.Prepare(Options{Access: All, To: Stdout, Format: JSON, Sample: 1})
 	l.Put(p)
-	time.Sleep(2 * gather)
+	for adopted := false; !adopted; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		adopted = l.next == nil
+		l.mu.Unlock()
+	}
 	r := closed(nil)
 	r.Session = journal.NewID(1, 5, 1)
 	b.ReportAllocs()

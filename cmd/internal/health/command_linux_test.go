@@ -102,7 +102,7 @@ func TestFewCommandsRunAtATime(t *testing.T) {
 		n := running.Add(1)
 		for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // what a command takes
 		running.Add(-1)
 		done.Add(1)
 		return nil
