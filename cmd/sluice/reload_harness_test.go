@@ -5,17 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"sluice/cmd/internal/config"
-	"sluice/metrics"
 )
 
 // changing is a sluice with a file and an admin socket, which is changed while it runs.
@@ -57,26 +53,7 @@ func (c *changing) reload(text string) (out string) {
 	if status != exitOK || faults != "" {
 		c.t.Fatalf("reload: status %d, %s%s", status, out, faults)
 	}
-	c.settle()
 	return out
-}
-
-// settle gives acceptors a moment to run the Plan in force, for a commit waits for none of
-// them. One that is stopped does not get there.
-func (c *changing) settle() {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
-	for end := time.Now().Add(250 * time.Millisecond); c.admin != "" && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		answer, err := client.Get("http://" + c.admin + "/status.json")
-		if err != nil {
-			return
-		}
-		var st metrics.Snapshot
-		err = json.NewDecoder(answer.Body).Decode(&st)
-		answer.Body.Close()
-		if err != nil || !slices.ContainsFunc(st.Acceptors, func(a metrics.AcceptorStats) bool { return uint64(a.Generation) != st.Config.Generation }) {
-			return
-		}
-	}
 }
 
 // signalReload puts a text in force by SIGHUP, and returns what the log says of it.

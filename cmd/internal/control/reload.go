@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -126,7 +127,28 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 		return s.verdict(false, err.Error(), nil)
 	}
 	s.reloads.count(metrics.ReloadSuccess, told(changes, "changed"))
+	s.awaitTurn(ctx)
 	return s.verdict(true, told(changes, "changed"), changes)
+}
+
+// turnWithin is how long a verdict waits for acceptors to run what is in force by then. A
+// commit waits for none of them, and one that turns is there in a few milliseconds.
+const turnWithin = 250 * time.Millisecond
+
+// awaitTurn waits so long that who hears the verdict mostly finds it true everywhere.
+func (s *service) awaitTurn(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, turnWithin)
+	defer stop()
+	inForce, _ := s.shown()
+	for slices.ContainsFunc(inForce.seats, func(st *seat) bool {
+		return uint64(s.board.Acceptor(st.number).Generation.Load()) < inForce.generation
+	}) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // told says how many changes there are.
