@@ -183,10 +183,6 @@ func (b *Board) Failing() []Failing { return unsafe.Slice(cellsAt[Failing](b, fa
 // Strikes holds, by target index, what is held against targets that are picked like others.
 func (b *Board) Strikes() []Strikes { return unsafe.Slice(cellsAt[Strikes](b, strikesAt), MaxTargets) }
 
-// Cuts holds, by target index, 1 where the sessions on a target are to end, for it is down
-// and its pool has them cut. Only the control plane writes it.
-func (b *Board) Cuts() []Gauge { return unsafe.Slice(cellsAt[Gauge](b, cutsAt), MaxTargets) }
-
 func (b *Board) shared(at uintptr) []Gauge {
 	return unsafe.Slice(cellsAt[Gauge](b, at), MaxTargets)
 }

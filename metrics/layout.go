@@ -7,9 +7,9 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ Strikes │ Cuts │ Speeds │ Limits │ queues │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
-//	              by target index                                         by pool               │
-//	         ┌──────────────────────────────────────────────────────────────────────────────────┘
+//	header │ Held │ Weights │ Failing │ Strikes │ Speeds │ Limits │ queues │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	              by target index                                  by pool               │
+//	         ┌───────────────────────────────────────────────────────────────────────────┘
 //	         ▼
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
 //
@@ -38,8 +38,7 @@ const (
 	weightsAt  = heldAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	failingAt  = weightsAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
-	cutsAt     = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
-	speedsAt   = cutsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	speedsAt   = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
 	limitsAt   = speedsAt + MaxTargets*unsafe.Sizeof(Speed{})
 	queuesAt   = limitsAt + MaxTargets*unsafe.Sizeof(Gauge{})
 	stripesAt  = (queuesAt + MaxPools*queueStride + pageAlign - 1) &^ (pageAlign - 1)

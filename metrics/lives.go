@@ -25,7 +25,7 @@ func (b *Board) OpenPool(id ID) {
 	b.clearQueue(id.Index())
 }
 
-// OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Cut, Speed and Limit are zero, too.
+// OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Speed and Limit are zero, too.
 func (b *Board) OpenTarget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,7 +34,6 @@ func (b *Board) OpenTarget(id ID) {
 	b.Weights()[id.Index()].Store(0)
 	b.Failing()[id.Index()].Swap(0)
 	b.Strikes()[id.Index()].Clear()
-	b.Cuts()[id.Index()].Store(0)
 	b.Speeds()[id.Index()].clear()
 	b.Limits()[id.Index()].Store(0)
 	b.Weighed().Add(1)

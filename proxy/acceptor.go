@@ -99,7 +99,6 @@ type holdings struct {
 	buffer   []byte // for one read at a time
 	random   *rand.Rand
 	probes   probes
-	downs    downs
 	surveys  surveys
 }
 

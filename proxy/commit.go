@@ -39,7 +39,6 @@ func (a *Acceptor) commit(b *Bound) {
 		a.watchMail(&a.serving[0])
 	}
 	a.takeOver(a.inherits)
-	a.downs.take(b)
 	a.open(!a.paused)
 	if touched {
 		a.sweep.begin()

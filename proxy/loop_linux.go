@@ -120,7 +120,6 @@ func (a *Acceptor) turn() {
 	a.runStreams(streams)
 	a.serveLines()
 	a.sweepSome()
-	a.cutDowned()
 	a.surveySome()
 	a.beat(n < len(a.events))
 	a.Journal.Flush()
@@ -222,7 +221,7 @@ func truth(b bool) int64 {
 // the scheduler's sight, and only then blocks: until an event, or until something falls
 // due. A loop that blocks is parked, and owes nobody a turn.
 func (a *Acceptor) await() int {
-	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || a.downs.going || len(a.surveys) > 0 || a.lines.due {
+	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || len(a.surveys) > 0 || a.lines.due {
 		return a.received(a.sys.Poll(a.epoll, a.events, 0))
 	}
 	ms := a.untilDue()
@@ -270,9 +269,6 @@ func (a *Acceptor) untilDue() (ms int) {
 	}
 	if a.probes.due != math.MaxInt64 {
 		sooner((a.probes.due-a.now)/int64(time.Millisecond) + 1)
-	}
-	if a.downs.due != math.MaxInt64 && a.cells.Sessions.Load() > 0 {
-		sooner((a.downs.due-a.now)/int64(time.Millisecond) + 1)
 	}
 	return ms
 }

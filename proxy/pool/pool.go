@@ -35,7 +35,6 @@ type Pool struct {
 	SourcePorts    Ports         // and their ports; none = the kernel chooses
 	Early          Early         // what a socket is given before it connects
 	SendProxy      SendProxy     // what a session is introduced with
-	CutOnDown      bool          // the board's Cuts are looked at
 	Ejection       Ejection
 	Queue          int           // sessions at a time that may wait for a place at a target that has MaxSessions, over all acceptors; 0 = none
 	QueueTimeout   time.Duration // and how long one of them may

@@ -30,6 +30,8 @@ const (
 	// cutPerSecond is how fast the sessions of a backend that has left are cut: their clients
 	// all connect anew.
 	cutPerSecond = 1000
+	// cutDownPerSecond is the same of one that is down: nobody is served there.
+	cutDownPerSecond = 10_000
 	// giveUpAfter is how long a task goes on that ends nothing: what is left to be ended
 	// is held by acceptors that do not answer, or is about to end by itself.
 	giveUpAfter = 30 * time.Second
@@ -101,6 +103,26 @@ func (m *movement) cutLeft(before, now *state) {
 	}
 }
 
+// cutDown begins to end the sessions on backends that are down, in a pool that wants that. It
+// goes on while there are any, also with those that were still connecting.
+func (m *movement) cutDown(pool string) {
+	next := func() []moving.Portion {
+		held := m.held(m.s.health.Cuts(pool))
+		if len(held) == 0 {
+			return nil
+		}
+		return []moving.Portion{{Filter: proxy.Filter{Targets: held, State: proxy.HeldRelaying}, Most: cutDownPerSecond}}
+	}
+	m.Start(moving.Task{
+		Name: "backends of pool " + pool + " that are down", Reason: metrics.ReasonBackendDown, PerSecond: cutDownPerSecond, Next: next,
+		Over: func() { // one may have gone down as it ended
+			if next() != nil {
+				m.cutDown(pool)
+			}
+		},
+	})
+}
+
 // killSlowly ends as many sessions as were counted, at a pace; false = another such kill is
 // under way.
 func (m *movement) killSlowly(filter proxy.Filter, left, perSecond int) bool {
@@ -152,13 +174,22 @@ func (m *movement) stillHeld(ids []metrics.ID, generation uint64) (held []uint32
 	}
 	for _, a := range m.s.host.Placement() {
 		mayCome = mayCome || uint64(m.s.board.Acceptor(a.Number).Generation.Load()) < generation
-		for _, id := range ids {
-			if !back[id] && m.s.board.Target(a.Number, id).Active.Load() > 0 && !slices.Contains(held, id.Index()) {
+	}
+	return m.held(slices.DeleteFunc(slices.Clone(ids), func(id metrics.ID) bool { return back[id] })), mayCome
+}
+
+// held are the indexes of those targets that sessions have.
+func (m *movement) held(ids []metrics.ID) (held []uint32) {
+	placement := m.s.host.Placement()
+	for _, id := range ids {
+		for _, a := range placement {
+			if m.s.board.Target(a.Number, id).Active.Load() > 0 {
 				held = append(held, id.Index())
+				break
 			}
 		}
 	}
-	return held, mayCome
+	return held
 }
 
 // targetsOf are those of a pool.

@@ -165,7 +165,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 // planPool has a target for each address that its backends have now.
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
-	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Sources: c.Source, SourcePorts: pool.Ports(c.SourcePorts), SendProxy: introduction(c), CutOnDown: c.OnDown == config.OnDownCut, Ejection: ejection(c),
+	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Sources: c.Source, SourcePorts: pool.Ports(c.SourcePorts), SendProxy: introduction(c), Ejection: ejection(c),
 		Queue: c.Queue, QueueTimeout: c.QueueTimeout,
 		Early: pool.Early{Congestion: c.Congestion, TOS: c.TOS, Mark: c.Mark, Interface: c.Interface}}
 	for _, b := range c.Backends {

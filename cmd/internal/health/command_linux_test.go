@@ -98,7 +98,7 @@ func TestCommandThatIsNotThere(t *testing.T) {
 func TestFewCommandsRunAtATime(t *testing.T) {
 	const targets = 4 * maxCommands
 	var running, most, done atomic.Int32
-	k := New(Options{Log: slog.New(slog.DiscardHandler), Weights: make([]metrics.Gauge, targets), Cuts: make([]metrics.Gauge, targets), Run: func(*exec.Cmd) error {
+	k := New(Options{Log: slog.New(slog.DiscardHandler), Weights: make([]metrics.Gauge, targets), Run: func(*exec.Cmd) error {
 		n := running.Add(1)
 		for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
 		}

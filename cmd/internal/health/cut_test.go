@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,13 +16,20 @@ func TestCuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
 		cut := func(p *config.Pool) { p.OnDown, p.PanicBelow = config.OnDownCut, 0.5 }
-		want := func(what string, cuts ...int64) {
+		told := 0
+		w.o.Cut = func(string) { told++ }
+		want := func(what string, cuts ...int) {
 			t.Helper()
+			is := w.Cuts(poolOf(0, 4, nil).Config.Name)
 			for at := range cuts {
-				if got := w.cuts[at].Load(); got != cuts[at] {
-					t.Errorf("%s: cut of target %d is %d, want %d", what, at, got, cuts[at])
+				if got := slices.Contains(is, idOf(at)); got != (cuts[at] == 1) {
+					t.Errorf("%s: target %d is cut: %t", what, at, got)
 				}
 			}
+			if len(is) > 0 && told == 0 {
+				t.Errorf("%s: nobody was told of %d cuts", what, len(is))
+			}
+			told = 0
 		}
 		w.Commit([]Pool{poolOf(0, 4, cut)})
 		w.set(1, true)

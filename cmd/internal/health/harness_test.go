@@ -20,7 +20,6 @@ type world struct {
 	*Keeper
 	t       *testing.T
 	weights []metrics.Gauge
-	cuts    []metrics.Gauge
 	log     *bytes.Buffer
 
 	lock   sync.Mutex // guards what follows, and log
@@ -32,8 +31,8 @@ type world struct {
 
 func newWorld(t *testing.T, targets int) *world {
 	t.Helper()
-	w := &world{t: t, weights: make([]metrics.Gauge, targets), cuts: make([]metrics.Gauge, targets), log: &bytes.Buffer{}, down: map[metrics.ID]bool{}, begins: map[metrics.ID][]time.Time{}}
-	w.Keeper = New(Options{Log: slog.New(slog.NewTextHandler(w, nil)), Weights: w.weights, Cuts: w.cuts})
+	w := &world{t: t, weights: make([]metrics.Gauge, targets), log: &bytes.Buffer{}, down: map[metrics.ID]bool{}, begins: map[metrics.ID][]time.Time{}}
+	w.Keeper = New(Options{Log: slog.New(slog.NewTextHandler(w, nil)), Weights: w.weights})
 	w.probe = func(ctx context.Context, _ *check, t pool.Target) outcome {
 		w.lock.Lock()
 		w.begins[t.ID] = append(w.begins[t.ID], time.Now())

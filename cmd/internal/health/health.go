@@ -31,7 +31,7 @@ type Options struct {
 	Log     *slog.Logger          // must not block
 	Weights []metrics.Gauge       // of the board, by target index
 	Weighed *metrics.Counter      // of the board: of their changes; nil = nobody asks
-	Cuts    []metrics.Gauge       // the same; 1 = sessions on it are to end
+	Cut     func(pool string)     // told when a pool has other Cuts; must not block, nor call the Keeper. nil = nobody asks
 	Run     func(*exec.Cmd) error // starts a command and waits for it; nil = cmd.Run
 	AtATime int                   // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
 }

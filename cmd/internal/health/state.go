@@ -117,7 +117,15 @@ func (k *Keeper) settle(t *target, now time.Time) {
 	if was := k.o.Weights[t.ID.Index()].Swap(t.weight); was != t.weight && k.o.Weighed != nil {
 		k.o.Weighed.Add(1) // after it, see metrics.Board
 	}
-	k.o.Cuts[t.ID.Index()].Store(int64(one(state == metrics.TargetDown && w.config.OnDown == config.OnDownCut)))
+	if w.cuts(t) && k.o.Cut != nil {
+		k.o.Cut(w.config.Name)
+	}
+}
+
+// cuts says whether the sessions on a target are to end: its checks say that it is down, and
+// the pool does not let them stay.
+func (w *watched) cuts(t *target) bool {
+	return t.state == metrics.TargetDown && w.config.OnDown == config.OnDownCut
 }
 
 // count adds a target to its pool's figures, or takes it out of them, as it is now.

@@ -16,3 +16,17 @@ func (k *Keeper) States(pool string) map[metrics.ID]metrics.TargetState {
 	}
 	return states
 }
+
+// Cuts are the targets of a pool whose sessions are to end now.
+func (k *Keeper) Cuts(pool string) (cuts []metrics.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w := k.pools[pool]; w != nil {
+		for _, t := range w.targets {
+			if w.cuts(t) {
+				cuts = append(cuts, t.ID)
+			}
+		}
+	}
+	return cuts
+}

@@ -2,6 +2,7 @@
 // and get another backend.
 //
 //	a backend has left, and its pool cuts ─┐
+//	one is down, and its pool cuts ────────┤
 //	a backend has too many (spread.go) ────┼─► Task ─► Mover: every step some, the first by Order ─► host.Survey ─► acceptors
 //	who ever wants it at a pace ───────────┘           until Task.Next has no more
 //
