@@ -206,10 +206,10 @@ func TestPlaceChanges(t *testing.T) {
 	read(string(file)).all(t, 500, 1000)
 }
 
-// A reader that is stuck costs lines. They are counted to the last one, and told when it
-// goes on.
-func TestStuckReader(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fifo")
+// fifo is a named pipe with a reader that has not begun to read.
+func fifo(t *testing.T) (path string, reader *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,14 @@ func TestStuckReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.Close()
+	t.Cleanup(func() { reader.Close() })
+	return path, reader
+}
+
+// A reader that is stuck costs lines. They are counted to the last one, and told when it
+// goes on.
+func TestStuckReader(t *testing.T) {
+	path, reader := fifo(t)
 	g := newRig(t, nil)
 	g.to(path)
 	const n = 30_000 // some 10 MB of lines
@@ -243,15 +250,7 @@ func TestStuckReader(t *testing.T) {
 // A reader that never goes on does not hold up the end, and what it has not taken is
 // counted.
 func TestStuckAtTheEnd(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
+	path, reader := fifo(t)
 	g := newRig(t, nil)
 	g.to(path)
 	g.write(5000)

@@ -63,24 +63,18 @@ var bindList = kind{
 		map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "minItems": 1},
 	}},
 	parse: func(raw any) (any, bool) {
-		var all []string
-		switch raw := raw.(type) {
-		case string:
-			all = strings.Fields(raw)
-		case []any:
-			for _, e := range raw {
-				text, _ := e.(string) // one that is no text is no address
-				if text == "" || strings.ContainsAny(text, " \t") {
-					return nil, false
-				}
-				all = append(all, text)
-			}
+		list, ok := words.parse(raw)
+		if !ok {
+			return nil, false
 		}
-		text := strings.Join(all, " ")
+		text := strings.Join(list.([]string), " ")
 		_, err := expandBinds(text)
 		return text, err == nil
 	},
 }
+
+// words are texts without blanks; one that is no text is none.
+var words = textList("", func(text string) bool { return text != "" && !strings.ContainsAny(text, " \t") })
 
 // expandBinds gives each port of a range an address of its own.
 func expandBinds(text string) (all []string, err error) {

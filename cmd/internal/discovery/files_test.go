@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,26 +18,15 @@ import (
 type followedFiles struct {
 	*Files
 	t   *testing.T
-	mu  sync.Mutex
-	log bytes.Buffer
+	log safeBuffer
 }
 
-func (f *followedFiles) Write(p []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.log.Write(p)
-}
-
-func (f *followedFiles) logged(text string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return strings.Count(f.log.String(), text)
-}
+func (f *followedFiles) logged(text string) int { return strings.Count(f.log.String(), text) }
 
 func newFollowed(t *testing.T) *followedFiles {
 	f := &followedFiles{t: t}
 	ctx, cancel := context.WithCancel(t.Context())
-	f.Files = NewFiles(ctx, slog.New(slog.NewTextHandler(f, nil)))
+	f.Files = NewFiles(ctx, slog.New(slog.NewTextHandler(&f.log, nil)))
 	t.Cleanup(func() {
 		cancel()
 		f.Wait()
