@@ -221,8 +221,9 @@ func (s *Sources) take(row []metrics.Source, mark uint64, now int64) int {
 
 // Spend takes one new session of a rate, at CLOCK_MONOTONIC now. If it comes too early it
 // may have to wait, at most for patience; else ok is false, and nothing is taken. next is as
-// far as the rate is spent, and never further than this rate can be: the theoretical arrival time of the generic cell rate algorithm
-// (ITU-T I.371, annex A), which allows the same as a token bucket in one word.
+// far as the rate is spent, and never further than this rate can be: the theoretical arrival
+// time of the generic cell rate algorithm (ITU-T I.371, annex A), which allows the same as a
+// token bucket in one word.
 func Spend(next *metrics.Gauge, r Rate, now int64, patience time.Duration) (wait time.Duration, ok bool) {
 	if r.Every <= 0 {
 		return 0, true

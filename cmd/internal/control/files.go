@@ -164,12 +164,7 @@ func (p *prefixes) and(list []string) (all []netip.Prefix) {
 	if p != nil {
 		all = slices.Clone(p.list)
 	}
-	for _, text := range list {
-		if one, err := access.ParsePrefix(text); err == nil {
-			all = append(all, one)
-		}
-	}
-	return all
+	return append(all, config.Prefixes(list)...)
 }
 
 // keep gives back the sets that no front has any more.
