@@ -2,6 +2,7 @@ package pool
 
 import (
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -113,5 +114,41 @@ func TestRoundRobinOfFull(t *testing.T) {
 	}
 	if !slices.Equal(got, []int{10, 10, 10}) {
 		t.Errorf("30 sessions after it: %v", got)
+	}
+}
+
+// A place that comes free between a policy's look and the picker's does not mean that there
+// is no target: the session waits for its turn, or gets the place.
+func TestFullWhilePlacesComeAndGo(t *testing.T) {
+	for _, policy := range policies {
+		t.Run(policy.String(), func(t *testing.T) {
+			p := weighted(policy, 1, 1)
+			b := boardOf(p)
+			for i := range p.Targets {
+				b.limit(p, i, 1)
+			}
+			k := b.picker(p, 0)
+			done := make(chan struct{})
+			var others sync.WaitGroup
+			others.Go(func() {
+				for held := int64(0); ; held ^= 1 {
+					select {
+					case <-done:
+						return
+					default:
+						b.held[0].Store(held)
+						b.held[1].Store(held)
+					}
+				}
+			})
+			for range 200_000 {
+				if k.Pick(nil, anyone) == -1 {
+					t.Error("picked none, want a target or Full")
+					break
+				}
+			}
+			close(done)
+			others.Wait()
+		})
 	}
 }

@@ -70,7 +70,7 @@ func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
 			if at := p.pick(tier, skip, client); at >= 0 {
 				return int(k.pool.places[at])
 			}
-			if k.pool.Limited && k.anyFull(tier, skip, p == k.resort) {
+			if k.pool.Limited && k.anyLimited(tier, skip, p == k.resort) {
 				return Full
 			}
 		}
@@ -82,11 +82,14 @@ func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
 // max_sessions: backups, and those that fail, do not stand in for it.
 const Full = -2
 
-func (k *Picker) anyFull(tier int, skip []int32, failing bool) bool {
+// anyLimited says whether one of those that a policy found full may have a session. It does
+// not look whether they are full: a place may have come free since, and the session is not
+// to end for that.
+func (k *Picker) anyLimited(tier int, skip []int32, failing bool) bool {
 	s, t := &k.state, k.pool.tiers[tier]
 	for at := t.first; at < t.last; at++ {
 		cell := k.pool.cells[at]
-		if s.full(cell) && s.Weights[cell].Load() != 0 && (s.Failing[cell].Load() != 0) == failing && !slices.Contains(skip, at) {
+		if s.Limits[cell].Load() != 0 && s.Weights[cell].Load() != 0 && (s.Failing[cell].Load() != 0) == failing && !slices.Contains(skip, at) {
 			return true
 		}
 	}
