@@ -141,3 +141,21 @@ func TestSourceLimitOverBinds(t *testing.T) {
 		}
 	})
 }
+
+// A session or two at each of many addresses lean to no acceptor.
+func TestManyAddressesLeanToNobody(t *testing.T) {
+	needBPF(t)
+	modesTogether(t, func(t *testing.T, mode string) {
+		host := ownHost()
+		s := sluice(t, mode, "-c", configFile(t, acceptorsTable(4, "least")+
+			listenerOn("main", []string{host + ":7000-7015"}, "app")+poolOf("app", []string{echoing(t).addr})))
+		for port := range 16 {
+			if !talks(dial(t, fmt.Sprint(host, ":", 7000+port))) {
+				t.Fatalf("no session at port %d", 7000+port)
+			}
+		}
+		if held := s.held(16); held.Spread != 0 {
+			t.Errorf("shares %v, want the same for each", held.Shares)
+		}
+	})
+}

@@ -16,6 +16,7 @@ type Steering struct {
 	info    Info
 	rows    *Rows
 	order   func() []int
+	first   int
 	sockets map[int]int // by seat: those that are steered to
 	barred  error       // why nothing may be attached to the group
 	program *program    // Least, RoundRobin
@@ -32,6 +33,7 @@ func Attach(o Options) *Steering {
 		info:    Info{Requested: o.Policy, Effective: Hash},
 		rows:    o.Rows,
 		order:   o.Order,
+		first:   o.First,
 		sockets: maps.Clone(o.Sockets),
 	}
 	s.barred = s.bar(o.Shared)
@@ -104,8 +106,8 @@ func (s *Steering) attachProgram(policy Policy) error {
 		p.close()
 		return err
 	}
-	for seat := range s.sockets { // it begins to count rounds anew
-		s.rows.Row(seat).round.Store(0)
+	for place, seat := range s.seats() { // it begins to count rounds anew
+		s.rows.Row(seat).round.Store(uint64(place+len(s.sockets)-s.first%len(s.sockets)) % uint64(len(s.sockets)))
 	}
 	// The program steers after this call.
 	if err := p.attach(s.any()); err != nil {

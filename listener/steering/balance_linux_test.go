@@ -30,6 +30,29 @@ func TestHeldConnectionsAreSpreadExactly(t *testing.T) {
 	}
 }
 
+// Turns begin where they are told to, go on from there, and stay exact.
+func TestTurnsBeginAtFirst(t *testing.T) {
+	needBPF(t)
+	for _, policy := range programs {
+		for first := range 6 {
+			t.Run(fmt.Sprint(policy, " ", first), func(t *testing.T) {
+				s := start(t, "127.0.0.1:0", 4, Hash)
+				s.steering = Attach(Options{Sockets: socketsOf(s.group), Order: s.group.Order, Rows: s.rows, Policy: policy, First: first})
+				for n := range int64(4) {
+					s.dial("127.0.0.1", 1, false)
+					if held := s.held(n + 1); held[(first+int(n))%4] != 1 {
+						t.Fatalf("connection %d: held %v", n, held)
+					}
+				}
+				s.dial("127.0.0.1", 62, false)
+				if held := s.held(66); spread(held) > 1 {
+					t.Errorf("held %v", held)
+				}
+			})
+		}
+	}
+}
+
 // SYNs that arrive faster than anybody accepts must not all go to the one that
 // was the least loaded when the first came.
 func TestBurstDoesNotHerd(t *testing.T) {

@@ -25,6 +25,7 @@ const (
 	nameRows      = "rows"
 	nameSockets   = "sockets"
 	nameSteeredTo = "steered_to"
+	nameRoundNow  = "round_now"
 	namePolicy    = "policy"
 )
 
@@ -73,6 +74,9 @@ func load(rows *Rows, policy Policy) (program, error) {
 	}
 	policies := map[Policy]uint32{Least: 0, RoundRobin: 1} // as in select.bpf.c
 	if err := s.Variables[namePolicy].Set(policies[policy]); err != nil {
+		return program{}, fmt.Errorf("set up the program: %w", err)
+	}
+	if err := s.Variables[nameRoundNow].Set(uint64(MaxAcceptors)); err != nil { // rows begin below it
 		return program{}, fmt.Errorf("set up the program: %w", err)
 	}
 	fd, err := unix.FcntlInt(uintptr(rows.fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -68,6 +68,11 @@ type Options struct {
 	Rows    *Rows        // the acceptors', for this group
 	Policy  Policy
 
+	// First, not below 0, says where turns begin: modulo the number of seats, at which of
+	// them in ascending order. Groups that all began at the first would, with a connection
+	// or two each, give it the most.
+	First int
+
 	// Shared says that other instances have sockets in the group. It then stays
 	// with Hash: a program sees only ours and would take everything for us.
 	Shared bool

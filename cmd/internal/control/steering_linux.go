@@ -57,7 +57,9 @@ func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason stri
 	for _, seat := range seats {
 		sockets[seat] = f.group.FD(seat)
 	}
-	t.program = steering.Attach(steering.Options{Sockets: sockets, Order: f.group.Order, Rows: t.rows, Policy: policy, Shared: f.config.Share})
+	t.program = steering.Attach(steering.Options{
+		Sockets: sockets, Order: f.group.Order, Rows: t.rows, Policy: policy, Shared: f.config.Share, First: int(f.id.Index()),
+	})
 	t.shared = f.config.Share
 	info := t.program.Info()
 	shown := &metrics.Steering{Requested: a.Steering, Effective: info.Effective.String(), Reason: reasonWord(info, t.shared)}
