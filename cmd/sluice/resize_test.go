@@ -68,7 +68,7 @@ func resizing(t *testing.T, ways []string, body func(t *testing.T, start func(co
 				addr := unused(t)
 				rest := "[limits]\ndrain_timeout = \"10s\"\n" + listenerAt("main", addr, "app") + poolOf("app", []string{echoing(t).addr})
 				body(t, func(count int) *resized {
-					r := &resized{addr: addr}
+					r := &resized{addr: addr, even: way == "least" || way == "round_robin"}
 					steering := way
 					switch way {
 					case "least", "round_robin":
@@ -97,6 +97,7 @@ type resized struct {
 	*changing
 	addr string
 	file func(count int) string
+	even bool // each acceptor gets its share of the sessions
 }
 
 func (r *resized) resize(count int) {
@@ -163,7 +164,8 @@ func TestResizeUnderLoad(t *testing.T) {
 			if len(serving) != count {
 				t.Errorf("%v serve, want %d", serving, count)
 			}
-			if n := max(len(before)-count, 0) + len(already); len(leaving) != n {
+			// Who holds no session is gone after some seconds.
+			if n := max(len(before)-count, 0) + len(already); len(leaving) > n || len(leaving) < n && r.even {
 				t.Errorf("%v leave, want %d", leaving, n)
 			}
 			if count > len(before) {
