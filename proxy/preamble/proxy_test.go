@@ -108,6 +108,9 @@ func agree(t *testing.T, b []byte, h Header) {
 	}
 	for rest := h.TLVs; len(rest) > 0; theirs = theirs[1:] {
 		kind, value, after, _ := NextTLV(rest)
+		if kind == TypeNoop {
+			value = nil // go-proxyproto leaves out what pads
+		}
 		if rest = after; len(theirs) == 0 || byte(theirs[0].Type) != kind || !bytes.Equal(theirs[0].Value, value) {
 			t.Errorf("%q: TLV %#x is %q, and to go-proxyproto %v", b, kind, value, theirs)
 			return
@@ -259,6 +262,8 @@ func FuzzParseProxy(f *testing.F) {
 	for _, b := range validHeaders() {
 		f.Add(b)
 	}
+	f.Add(Finish2(AppendTLV(Append2(nil, source4, dest4), TypeNoop, []byte("0000")), false))
+	f.Add(Finish2(AppendTLV(Append2(nil, source4, dest4), TypeNoop, []byte("0000")), false))
 	f.Add([]byte("PROXY TCP4 192.0.2.7 198.51.100.1 5000\r\n"))
 	f.Add([]byte(signature2 + "\x21\x11\x00\x0d0123456789abc"))
 	f.Fuzz(func(t *testing.T, b []byte) {
