@@ -18,6 +18,7 @@ type inForce struct {
 	first   int32
 	more    []surplus // targets with more than configured
 	total   uint64    // of the weights in force; 0 = none is more
+	weighed weighed   // only with a bound on load
 }
 
 // surplus is what a weight is more than configured, added to those before it.
@@ -29,6 +30,9 @@ type surplus struct {
 // weigh notes what is in force now. It allocates the first time that something differs.
 func (f *inForce) weigh(p *Prepared, tier int, s *State) {
 	run := p.tiers[tier]
+	if p.MaxLoad > 0 {
+		f.weighed.gather(p.ascending[tier], s)
+	}
 	f.first, f.lowered, f.more, f.total = run.first, false, f.more[:0], 0
 	most, total, extra := 0.0, uint64(0), uint64(0) // the largest part of its own that a target has
 	for at := run.first; at < run.last; at++ {

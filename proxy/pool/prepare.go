@@ -20,6 +20,8 @@ type Prepared struct {
 	tiers  [2]tier  // primaries and backups
 	tables [2]table // by tier; only of a SourceHash
 
+	ascending [2][]uint32 // by tier: its cells in their order on the board; only with MaxLoad
+
 	Limited bool // a target has MaxSessions
 }
 
@@ -50,6 +52,9 @@ func (p *Pool) Prepare() *Prepared {
 	if p.Pick == SourceHash {
 		for i, t := range q.tiers {
 			q.tables[i] = newTable(q, t)
+			if p.MaxLoad > 0 {
+				q.ascending[i] = slices.Sorted(slices.Values(q.cells[t.first:t.last]))
+			}
 		}
 	}
 	return q

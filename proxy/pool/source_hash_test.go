@@ -171,6 +171,52 @@ func TestSourceHashBoundIsNoWall(t *testing.T) {
 	}
 }
 
+// Weights that change and targets that fail count in a bound from the next pick on, wherever
+// on the board they lie.
+func TestBoundFollowsTheBoard(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := &Pool{Pick: SourceHash, MaxLoad: 1.25}
+		for i, id := range rapid.SliceOfNDistinct(rapid.Uint32Range(0, 60), 1, 40, rapid.ID).Draw(t, "ids") {
+			p.Targets = append(p.Targets, Target{ID: metrics.NewID(id, 1), Addr: at(i), Weight: 1 + i%3, Backup: i%4 == 3})
+		}
+		b := boardOf(p)
+		k := b.picker(p, 0)
+		for range 8 {
+			one := p.Targets[rapid.IntRange(0, len(p.Targets)-1).Draw(t, "target")]
+			switch cell := one.ID.Index(); rapid.IntRange(0, 3).Draw(t, "change") {
+			case 0:
+				b.weigh(cell, rapid.SampledFrom([]int64{0, 1, 64, 640}).Draw(t, "weight"))
+			case 1:
+				b.fail(one)
+			case 2:
+				b.failing[cell].Swap(0)
+			case 3:
+				b.held[cell].Add(3)
+			}
+			for tier := range 2 {
+				for _, h := range []*sourceHash{k.policy.(*sourceHash), k.resort.(*sourceHash)} {
+					h.pick(tier, nil, anyone)
+					sessions, weights := int64(1), int64(0)
+					for _, target := range p.Targets {
+						cell := target.ID.Index()
+						if target.Backup == (tier == backups) && (b.failing[cell].Load() != 0) == h.resort && b.weights[cell].Load() > 0 {
+							sessions += b.held[cell].Load()
+							weights += b.weights[cell].Load()
+						}
+					}
+					want := bound{}
+					if weights > 0 {
+						want.load = p.MaxLoad * float64(sessions) / float64(weights)
+					}
+					if got := h.bound(tier); got != want {
+						t.Fatalf("tier %d, resort %v: %v, want %v", tier, h.resort, got, want)
+					}
+				}
+			}
+		}
+	})
+}
+
 // What Pick costs when few of 1,000 targets may be picked. Clients differ, and so the
 // table is not in the CPU's nearest cache.
 func BenchmarkPickOfFew(b *testing.B) {
