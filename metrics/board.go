@@ -39,7 +39,7 @@ const (
 	// fields moved, a spare place taken by something else than what it is spared
 	// for (cells.go). A field that takes the place of padding keeps it, and so
 	// does a new word: both read as zero until somebody writes them.
-	layoutVersion = 4
+	layoutVersion = 5
 )
 
 // header is the first cache line of the board.
@@ -175,6 +175,10 @@ func (b *Board) Speeds() []Speed { return unsafe.Slice(cellsAt[Speed](b, speedsA
 // number. Only the control plane writes it. Held of a target with a limit is raised by
 // compare-and-swap, so it is never above it.
 func (b *Board) Limits() []Gauge { return b.shared(limitsAt) }
+
+// Panics holds, by pool index, 1 while a pool is in panic: too few of its targets are
+// healthy, and none is ejected for what sessions say. Only the control plane writes it.
+func (b *Board) Panics() []Gauge { return b.shared(panicsAt)[:MaxPools] }
 
 // Failing holds, by target index, what acceptors know of targets that did not take a
 // connection. All of them write it.

@@ -7,9 +7,9 @@ import (
 
 // Where everything lies on the board:
 //
-//	header │ Held │ Weights │ Failing │ Strikes │ Speeds │ Limits │ queues │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
-//	              by target index                                  by pool               │
-//	         ┌───────────────────────────────────────────────────────────────────────────┘
+//	header │ Held │ Weights │ Failing │ Strikes │ Speeds │ Limits │ Panics │ queues │ stripe 0 │ stripe 1 │ ... │ stripe 63 │ retired │ sources.go
+//	              by target index                                      by pool            │
+//	         ┌────────────────────────────────────────────────────────────────────────────┘
 //	         ▼
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
 //
@@ -40,7 +40,8 @@ const (
 	strikesAt  = failingAt + MaxTargets*unsafe.Sizeof(Failing{})
 	speedsAt   = strikesAt + MaxTargets*unsafe.Sizeof(Strikes{})
 	limitsAt   = speedsAt + MaxTargets*unsafe.Sizeof(Speed{})
-	queuesAt   = limitsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	panicsAt   = limitsAt + MaxTargets*unsafe.Sizeof(Gauge{})
+	queuesAt   = panicsAt + MaxPools*unsafe.Sizeof(Gauge{})
 	stripesAt  = (queuesAt + MaxPools*queueStride + pageAlign - 1) &^ (pageAlign - 1)
 
 	queueStride = (unsafe.Sizeof(PoolQueue{}) + pageUnit - 1) &^ (pageUnit - 1)

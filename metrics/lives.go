@@ -17,12 +17,13 @@ func (b *Board) OpenListener(id ID) {
 	b.listeners[id.Index()] = id
 }
 
-// OpenPool is OpenListener for a pool. Its queue is empty.
+// OpenPool is OpenListener for a pool. Its queue is empty, and it is not in panic.
 func (b *Board) OpenPool(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.openLocked(poolTable, id.Index(), &b.used.pools)
 	b.clearQueue(id.Index())
+	b.Panics()[id.Index()].Store(0)
 }
 
 // OpenTarget is OpenListener for a target. Its Held, Weight, Failing, Strikes, Speed and Limit are zero, too.

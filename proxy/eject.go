@@ -19,7 +19,8 @@ import (
 //
 // Of a tier of the pool MaxShare may be out: down by its checks, taken out by an operator,
 // failing or ejected. With more none is ejected for this: the others could not bear it, and
-// clients that provoke it must not empty a pool.
+// clients that provoke it must not empty a pool. Nor is one while the pool is in panic, which
+// has let those come back that were (package health).
 
 // provingFrom is when a session that now begins to relay is no longer watched, in
 // milliseconds of the clock; 0 = it is not.
@@ -105,6 +106,9 @@ func (a *Acceptor) capped(p *pooled) {
 // hasRoom says whether so many more of a tier may be out. It looks at each target, which
 // only costs when one is ejected.
 func (p *pooled) hasRoom(a *Acceptor, backup bool, more int) bool {
+	if a.Board.Panics()[p.ID.Index()].Load() != 0 {
+		return false
+	}
 	failing, weights := a.Board.Failing(), a.Board.Weights()
 	all, out := 0, more
 	for i := range p.Targets {

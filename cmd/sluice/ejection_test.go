@@ -197,3 +197,47 @@ func TestOneSessionWaitsForASilentBackend(t *testing.T) {
 		}
 	})
 }
+
+// Those that sessions have found wanting count for panic: with too few left the ejected ones
+// are used, and none is ejected, until sessions have proved that they serve.
+func TestEjectedCountForPanic(t *testing.T) {
+	t.Parallel()
+	modesTogether(t, func(t *testing.T, mode string) {
+		var ill atomic.Bool
+		ill.Store(true)
+		a, b := moody(t, 'a', &ill, false), moody(t, 'b', &ill, false)
+		addr := reserve(t)
+		c, d := startPeer(t, addr, namedBy('c')), namer(t, 'd')
+		s := sluice(t, mode, "-c", configFile(t, acceptorsTable(2, "auto")+listenerAt("main", "127.0.0.1:0", "app")+
+			poolOf("app", []string{a.addr, b.addr, addr, d.addr}, "panic_below = 0.5", "[pool.app.ejection]", `early = "1m"`, `time = "1h"`, `max_time = "1h"`)))
+		failing := func(n float64) func() bool {
+			return func() bool { answeredBy(t, s.addr()); return s.metric("sluice_backend_failing") == n }
+		}
+		eventually(t, patience, "two are ejected", failing(2))
+		if s.metric("sluice_pool_panic") != 0 {
+			t.Error("panic with half of them left")
+		}
+		c.kill()
+		eventually(t, patience, "panic", func() bool { answeredBy(t, s.addr()); return s.metric("sluice_pool_panic") == 1 })
+		// c is what still fails: it takes no connections.
+		eventually(t, patience, "the ejected are back", failing(1))
+		ejections, lost := s.metric("sluice_backend_ejections_total", `reason="early_close"`), 0
+		for range 20 {
+			if answeredBy(t, s.addr()) == 0 {
+				lost++
+			}
+		}
+		if n := s.metric("sluice_backend_ejections_total", `reason="early_close"`); lost < 5 || n != ejections || s.metric("sluice_pool_ejections_capped_total") == 0 || s.metric("sluice_pool_panic") != 1 {
+			t.Errorf("in panic %d of 20 sessions were lost, and %v were ejected", lost, n-ejections)
+		}
+		ill.Store(false)
+		got := map[byte]bool{}
+		eventually(t, patience, "the panic is over", func() bool { got[answeredBy(t, s.addr())] = true; return s.metric("sluice_pool_panic") == 0 })
+		if !got['a'] && !got['b'] {
+			t.Errorf("it is over, and %v answered", got)
+		}
+		for _, text := range []string{"too few backends are healthy: all are used", "enough backends are healthy again"} {
+			s.tells(text, func(n int) bool { return n == 1 })
+		}
+	})
+}

@@ -148,7 +148,7 @@ func Serve(o Options) error {
 		Lost: s.access.WorkerDied, Gone: func(seat int) { s.endings <- seat },
 	})
 	defer s.closeAll()
-	s.health = health.New(health.Options{Log: slog.New(logring.Limit(o.Log.Handler(), "pool", "backend", "address")), Weights: s.board.Weights(), Weighed: s.board.Weighed(), Cut: func(pool string) { s.movement.cutDown(pool) }, Run: s.host.Run,
+	s.health = health.New(health.Options{Log: slog.New(logring.Limit(o.Log.Handler(), "pool", "backend", "address")), Weights: s.board.Weights(), Weighed: s.board.Weighed(), Failing: s.board.Failing(), Strikes: s.board.Strikes(), Panics: s.board.Panics(), Cut: func(pool string) { s.movement.cutDown(pool) }, Run: s.host.Run,
 		AtATime: max(16, int(s.nofile/16))}) // sessions must have most of the descriptors
 	defer s.health.Close()
 	if s.watchdog, err = newWatchdog(o.Log, s.board, s.host.Rescue); err != nil {

@@ -211,7 +211,7 @@ func (s *state) limit(board *metrics.Board) {
 func (s *state) watched() []health.Pool {
 	all := make([]health.Pool, len(s.pools))
 	for i, p := range s.pools {
-		all[i] = health.Pool{Config: p.config, Targets: s.plan.Pools[i].Targets}
+		all[i] = health.Pool{ID: p.id, Config: p.config, Targets: s.plan.Pools[i].Targets}
 	}
 	return all
 }

@@ -3,14 +3,14 @@
 //	Commit(pools, targets) ─────────────► targets ◄── results ── checks, each a goroutine for as
 //	Order(drain, disable, weight N) ────►    │                   long as it takes, started by the
 //	                                         │                   schedule when they fall due
-//	                     what checks say × what operators want × panic
+//	              what checks say × what operators want × panic ◄── who is ill
 //	                                         ▼
 //	                     weights of the board, where pickers look on each pick
 //
 // A Keeper belongs to the control plane and is all that writes weights. A target that goes
 // down or comes back costs one store there, and no Plan.
 //
-// Reading order: health.go, state.go, schedule.go, check.go, operator.go.
+// Reading order: health.go, state.go, panic.go, schedule.go, check.go, operator.go.
 package health
 
 import (
@@ -31,6 +31,9 @@ type Options struct {
 	Log     *slog.Logger          // must not block
 	Weights []metrics.Gauge       // of the board, by target index
 	Weighed *metrics.Counter      // of the board: of their changes; nil = nobody asks
+	Failing []metrics.Failing     // of the board: what acceptors know of targets; nil = nothing, as the two below
+	Strikes []metrics.Strikes     // of the board, by target index
+	Panics  []metrics.Gauge       // of the board, by pool index
 	Cut     func(pool string)     // told when a pool has other Cuts; must not block, nor call the Keeper. nil = nobody asks
 	Run     func(*exec.Cmd) error // starts a command and waits for it; nil = cmd.Run
 	AtATime int                   // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
@@ -38,6 +41,7 @@ type Options struct {
 
 // Pool is a pool of a Plan, with its configuration.
 type Pool struct {
+	ID      metrics.ID
 	Config  config.Pool
 	Targets []pool.Target
 }
@@ -61,15 +65,17 @@ type Keeper struct {
 	busy    int              // checks under way
 	warming map[*target]bool // their weights grow
 	warmAt  time.Time        // when they grow next; zero = none does
+	illAt   time.Time        // when it is looked for who is ill; zero = no pool may be in panic
 }
 
 // watched is a pool.
 type watched struct {
+	id      metrics.ID
 	config  config.Pool
 	check   *check // nil = none
 	targets []*target
 	primary int  // targets that are no backups and that no operator took out
-	healthy int  // targets that no operator took out and that are up
+	healthy int  // targets that no operator took out, that are up and not ill
 	panic   bool // too few are healthy
 }
 
@@ -139,12 +145,13 @@ func (k *Keeper) Commit(pools []Pool) {
 		}
 	}
 	k.dropOrders()
+	k.lookForIllFrom(now)
 	k.look()
 }
 
 // commit takes over one pool, which was nil before if it is new.
 func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now time.Time) {
-	w := &watched{config: p.Config, check: newCheck(p.Config, k.o.Run)}
+	w := &watched{id: p.ID, config: p.Config, check: newCheck(p.Config, k.o.Run)}
 	again := true // all are checked soon, not when it is their turn
 	if was != nil {
 		w.panic = was.panic
@@ -178,7 +185,9 @@ func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now 
 	for _, t := range w.targets {
 		k.count(t)
 	}
-	k.setPanic(w)
+	if !k.setPanic(w) {
+		k.tellPanic(w) // of targets that are new in it
+	}
 	for _, t := range w.targets {
 		k.settle(t, now)
 	}

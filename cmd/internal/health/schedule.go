@@ -90,8 +90,8 @@ func jittered(d time.Duration, by float64) time.Duration {
 	return time.Duration(float64(d) * (1 + by*(2*rand.Float64()-1)))
 }
 
-// run is the schedule: it starts checks when they are due, lets weights grow, and ends what
-// operators wanted for a time. It sleeps while there is nothing of that.
+// run is the schedule: it starts checks when they are due, lets weights grow, looks for
+// who is ill, and ends what operators wanted for a time. It sleeps while there is nothing of that.
 func (k *Keeper) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -120,6 +120,7 @@ func (k *Keeper) step(now time.Time) (next time.Time) {
 	}
 	sooner(k.expire(now))
 	sooner(k.warm(now))
+	sooner(k.lookForIll(now))
 	for len(k.due) > 0 && k.busy < k.o.AtATime {
 		t := k.due[0]
 		if t.due.After(now.Add(together)) {

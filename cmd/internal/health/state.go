@@ -128,56 +128,6 @@ func (w *watched) cuts(t *target) bool {
 	return t.state == metrics.TargetDown && w.config.OnDown == config.OnDownCut
 }
 
-// count adds a target to its pool's figures, or takes it out of them, as it is now.
-func (k *Keeper) count(t *target) {
-	out := stateOf(k.orders[t.key()], true, false, false) != metrics.TargetUp
-	primary, healthy := !out && !t.Backup, !out && t.verdict.up
-	t.in.primary += one(primary) - one(t.primary)
-	t.in.healthy += one(healthy) - one(t.healthy)
-	t.primary, t.healthy = primary, healthy
-}
-
-func one(is bool) int {
-	if is {
-		return 1
-	}
-	return 0
-}
-
-// tooFew says whether a pool is to be in panic. Backups stand in for others.
-func (w *watched) tooFew() bool {
-	return w.primary > 0 && float64(w.healthy) < w.config.PanicBelow*float64(w.primary)
-}
-
-// changed counts a target anew and settles it, and all of its pool if that begins or ends
-// its panic.
-func (k *Keeper) changed(t *target, now time.Time) {
-	w := t.in
-	k.count(t)
-	turned := k.setPanic(w) // first: what panic uses is never down, not even for a moment
-	k.settle(t, now)
-	if turned {
-		for _, other := range w.targets {
-			k.settle(other, now)
-		}
-	}
-}
-
-// setPanic begins or ends a pool's panic, and tells of it.
-func (k *Keeper) setPanic(w *watched) (changed bool) {
-	few := w.tooFew()
-	if few == w.panic {
-		return false
-	}
-	w.panic = few
-	if few {
-		k.o.Log.Warn("too few backends are healthy: all are used", "pool", w.config.Name, "healthy", w.healthy, "of", w.primary)
-	} else {
-		k.o.Log.Info("enough backends are healthy again", "pool", w.config.Name, "healthy", w.healthy, "of", w.primary)
-	}
-	return true
-}
-
 // warmStep is how often weights of slow start grow: a 64th of the time, as fine as they
 // are with a weight of 1, and not more often than 20 times a second.
 func warmStep(slow time.Duration) time.Duration { return max(slow/64, 50*time.Millisecond) }

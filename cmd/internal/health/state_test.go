@@ -255,3 +255,57 @@ func TestOrders(t *testing.T) {
 		w.want("it is new", 1, 1)
 	})
 }
+
+// Those that acceptors have found wanting are not healthy. Panic lets the ejected ones back, and
+// ends when sessions have proved enough of them.
+func TestIllCountForPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		failing, strikes, panics := make([]metrics.Failing, 4), make([]metrics.Strikes, 4), make([]metrics.Gauge, 3)
+		w.o.Failing, w.o.Strikes, w.o.Panics = failing, strikes, panics
+		p := poolOf(0, 4, func(c *config.Pool) { c.PanicBelow, c.Health.Check = 0.5, config.CheckOff })
+		p.ID = metrics.NewID(2, 1)
+		w.Commit([]Pool{p})
+		in := func() bool {
+			t.Helper()
+			time.Sleep(illEvery + time.Millisecond)
+			_, all := w.Snapshot()
+			if all["app"] != (panics[2].Load() == 1) {
+				t.Errorf("panic %v, and the board says %v", all["app"], panics[2].Load())
+			}
+			return all["app"]
+		}
+		fail := func(at int, failures int, class metrics.ConnectError) {
+			failing[at].Swap(metrics.NewFailure(time.Hour, failures, 0, class))
+		}
+		fail(0, 1, metrics.EarlyClose)
+		strikes[0].Change(func(s *metrics.Strike) { s.Ejections = 1 })
+		fail(1, 1, metrics.ConnectRefused)
+		fail(2, 0, metrics.ConnectTimeout) // only suspected
+		if in() {
+			t.Error("panic with half of them left")
+		}
+		fail(2, 1, metrics.ConnectTimeout)
+		if !in() || failing[0].Load() != 0 || failing[1].Load() == 0 {
+			t.Errorf("one of four is left, and the ejected is not back")
+		}
+		w.Commit([]Pool{p})
+		if !in() {
+			t.Error("it is over though nobody has proved anything")
+		}
+		strikes[0].Clear()
+		if in() {
+			t.Error("half of them are well, and it is not over")
+		}
+		failing[3].Swap(metrics.NewFailure(time.Hour, 1, 0, metrics.ConnectRefused))
+		if !in() {
+			t.Error("no panic")
+		}
+		p.Config.PanicBelow = 0
+		w.Commit([]Pool{p})
+		if in() {
+			t.Error("it is not over though it is turned off")
+		}
+		w.want("nobody has another weight for that", 1, 1, 1, 1)
+	})
+}
