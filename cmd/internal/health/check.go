@@ -55,7 +55,7 @@ type outcome struct {
 // newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
 func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
 	c := &check{pool: p.Name, run: run, health: p.Health, proxy: p.SendProxy}
-	c.way = way{p.Mark, p.Interface}
+	c.way = way{mark: p.Mark, dev: p.Interface}
 	if len(p.Source) > 0 {
 		c.source = p.Source[0]
 	}
@@ -76,6 +76,7 @@ func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
 	if expect != "" {
 		c.expect, _ = config.Pattern(expect)
 	}
+	c.way.holdAck = c.connects()
 	return c
 }
 
@@ -107,6 +108,12 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 		return certificate, err
 	}
 	defer func() { conn.Close() }()
+	if c.connects() {
+		if tcp, is := conn.(*net.TCPConn); is {
+			_ = tcp.SetLinger(0) // a reset: no TIME_WAIT is left behind
+		}
+		return certificate, nil
+	}
 	if deadline, has := ctx.Deadline(); has {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return certificate, err
@@ -135,6 +142,12 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 	return certificate, c.talk(conn)
 }
 
+// connects says that a connection is all that is asked for. It costs half of one over which
+// something is said, and a server does not even see it, as with probes of package proxy.
+func (c *check) connects() bool {
+	return c.health.Check == config.CheckTCP && len(c.send) == 0 && c.expect == nil && c.introduction() == nil
+}
+
 // introduction is the PROXY header of a connection that is nobody else's, where the pool
 // sends one to the port that is checked.
 func (c *check) introduction() []byte {
@@ -156,11 +169,14 @@ func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 		addr = netip.AddrPortFrom(addr.Addr(), uint16(c.health.Port))
 	}
 	d := net.Dialer{KeepAlive: -1}
-	if c.source.IsValid() {
-		d.LocalAddr = &net.TCPAddr{IP: c.source.AsSlice(), Zone: c.source.Zone()}
+	if c.way != (way{}) {
+		d.Control = c.way.control
 	}
-	d.Control = c.way.control
-	return d.DialContext(ctx, "tcp", addr.String())
+	var source netip.AddrPort
+	if c.source.IsValid() {
+		source = netip.AddrPortFrom(c.source, 0)
+	}
+	return d.DialTCP(ctx, "tcp", source, addr)
 }
 
 // talk sends a line and reads until the answer is as expected, or cannot become so.
@@ -171,11 +187,6 @@ func (c *check) talk(conn net.Conn) error {
 		}
 	}
 	if c.expect == nil {
-		if len(c.send) == 0 {
-			if tcp, is := conn.(*net.TCPConn); is {
-				_ = tcp.SetLinger(0) // a reset: no TIME_WAIT is left behind
-			}
-		}
 		return nil
 	}
 	answer, buffer := bytes.Buffer{}, make([]byte, 2048)
