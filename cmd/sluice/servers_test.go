@@ -68,12 +68,18 @@ func TestNginx(t *testing.T) {
 
 // startNginx serves files of the given sizes.
 func startNginx(t *testing.T, files map[string]int) (addr string) {
+	addr = local(freePort(t))
+	server(t, nginxAt(t, addr, files))
+	awaitServer(t, addr)
+	return addr
+}
+
+func nginxAt(t *testing.T, addr string, files map[string]int) *exec.Cmd {
 	nginx := need(t, "nginx", "nginx")
 	dir := t.TempDir()
 	for name, size := range files {
 		write(t, filepath.Join(dir, name), string(make([]byte, size)))
 	}
-	addr = local(freePort(t))
 	temp := ""
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		temp += fmt.Sprintf("%s_temp_path %s/%s; ", kind, dir, kind)
@@ -83,9 +89,7 @@ func startNginx(t *testing.T, files map[string]int) (addr string) {
 daemon off; master_process off; pid %[1]s/pid; error_log stderr;
 events { worker_connections 1024; }
 http { access_log off; keepalive_requests 1000000; %[2]s server { listen %[3]s; root %[1]s; } }`, dir, temp, addr))
-	server(t, exec.Command(nginx, "-c", config, "-p", dir, "-e", "stderr"))
-	awaitServer(t, addr)
-	return addr
+	return exec.Command(nginx, "-c", config, "-p", dir, "-e", "stderr")
 }
 
 func TestRedis(t *testing.T) {
@@ -114,11 +118,15 @@ func TestRedis(t *testing.T) {
 }
 
 func startRedis(t *testing.T) (addr string) {
-	redis := need(t, "redis-server", "redis-server")
 	port := freePort(t)
-	server(t, exec.Command(redis, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(), "--save", "", "--appendonly", "no"))
+	server(t, redisAt(t, port))
 	awaitServer(t, local(port))
 	return local(port)
+}
+
+func redisAt(t *testing.T, port int) *exec.Cmd {
+	redis := need(t, "redis-server", "redis-server")
+	return exec.Command(redis, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", t.TempDir(), "--save", "", "--appendonly", "no")
 }
 
 // commandsOf asks a redis how many commands it has had.
@@ -173,9 +181,24 @@ func TestPostgreSQL(t *testing.T) {
 	})
 }
 
-// startPostgres runs a database with one user, postgres. It refuses to run as root.
+// startPostgres runs a database with one user, postgres.
 func startPostgres(t *testing.T) (addr string) {
-	initdb, postgres := need(t, "initdb", "postgresql"), need(t, "postgres", "postgresql")
+	p := newPostgres(t)
+	server(t, p.command())
+	awaitServer(t, local(p.port))
+	return local(p.port)
+}
+
+// postgres is a database that may be run.
+type postgres struct {
+	program, dir string
+	as           *syscall.SysProcAttr
+	port         int
+}
+
+// newPostgres makes one. It refuses to run as root.
+func newPostgres(t *testing.T) postgres {
+	initdb, program := need(t, "initdb", "postgresql"), need(t, "postgres", "postgresql")
 	dir, err := os.MkdirTemp("", "sluice-postgres-") // t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
@@ -199,13 +222,23 @@ func startPostgres(t *testing.T) (addr string) {
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	port := freePort(t)
-	run := exec.Command(postgres, "-D", dir, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-F",
+	return postgres{program, dir, as, freePort(t)}
+}
+
+// another is a copy of one that does not run: that takes a tenth of the time.
+func (p postgres) another(t *testing.T) postgres {
+	dir := p.dir + "-copy"
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	finish(t, clientWithin, "cp", "-a", p.dir, dir)
+	p.dir, p.port = dir, freePort(t)
+	return p
+}
+
+func (p postgres) command() *exec.Cmd {
+	run := exec.Command(p.program, "-D", p.dir, "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-F",
 		"-c", "unix_socket_directories=", "-c", "log_min_messages=fatal", "-c", "max_connections=50")
-	run.SysProcAttr, run.Dir = as, dir
-	server(t, run)
-	awaitServer(t, local(port))
-	return local(port)
+	run.SysProcAttr, run.Dir = p.as, p.dir
+	return run
 }
 
 func TestIperf(t *testing.T) {
