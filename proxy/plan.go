@@ -112,6 +112,10 @@ func (p *Plan) Seat(number int) (Seat, bool) {
 	return p.Seats[i], true
 }
 
+// Prepared is a pool of the Plan as acceptors pick from it. The Plan is in force, or nobody
+// else has it.
+func (p *Plan) Prepared(id metrics.ID) *pool.Prepared { return p.prepare(nil)[id] }
+
 // prepare returns what acceptors pick from. The first call takes milliseconds, so it
 // is made outside of the loops, and holds for all of them. A pool that is as it was in
 // the Plan before, which may be nil, keeps what was made for it.

@@ -139,6 +139,7 @@ type rule struct {
 	alpn   []string
 	source netip.Prefix // not valid = any
 	pool   metrics.ID
+	name   string
 }
 
 func newRouter(routes []Route) router {
@@ -155,7 +156,7 @@ func newRouter(routes []Route) router {
 		for _, name := range names {
 			name = strings.TrimPrefix(name, "*")
 			for _, source := range sources {
-				r.byName[name] = append(r.byName[name], rule{route.ALPN, source, route.Pool})
+				r.byName[name] = append(r.byName[name], rule{route.ALPN, source, route.Pool, route.Name})
 			}
 		}
 	}
@@ -169,10 +170,18 @@ func newRouter(routes []Route) router {
 
 // find is the pool of a session's route; 0 = it has none.
 func (r router) find(h *preamble.Hello, client netip.Addr) metrics.ID {
+	if l := r.rule(h, client); l != nil {
+		return l.pool
+	}
+	return 0
+}
+
+// rule is the one that a session goes by; nil = none.
+func (r router) rule(h *preamble.Hello, client netip.Addr) *rule {
 	name := h.Name()
 	if len(name) > 0 {
-		if id := r.among(r.byName[string(name)], h, client); id != 0 {
-			return id
+		if l := among(r.byName[string(name)], h, client); l != nil {
+			return l
 		}
 		for rest := name; ; {
 			dot := bytes.IndexByte(rest[1:], '.')
@@ -180,25 +189,25 @@ func (r router) find(h *preamble.Hello, client netip.Addr) metrics.ID {
 				break
 			}
 			rest = rest[1+dot:]
-			if id := r.among(r.byName[string(rest)], h, client); id != 0 {
-				return id
+			if l := among(r.byName[string(rest)], h, client); l != nil {
+				return l
 			}
 			if len(rest) < 2 {
 				break
 			}
 		}
 	}
-	return r.among(r.byName[""], h, client)
+	return among(r.byName[""], h, client)
 }
 
-func (r router) among(rules []rule, h *preamble.Hello, client netip.Addr) metrics.ID {
+func among(rules []rule, h *preamble.Hello, client netip.Addr) *rule {
 	for i := range rules {
 		l := &rules[i]
 		if l.speaks(h) && (!l.source.IsValid() || l.source.Contains(client)) {
-			return l.pool
+			return l
 		}
 	}
-	return 0
+	return nil
 }
 
 func (l *rule) speaks(h *preamble.Hello) bool {

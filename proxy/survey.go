@@ -23,6 +23,7 @@ type Survey struct {
 	End    bool           `json:"end,omitempty"`
 	Reason metrics.Reason `json:"reason,omitempty"` // if End
 	Until  int64          `json:"until"`            // CLOCK_MONOTONIC, nanoseconds: nothing is done later, however long the loop hangs
+	Ways   *Ways          `json:"ways,omitempty"`   // in place of sessions; nil = it is about sessions
 }
 
 // Filter says which sessions are meant: those to which all of it applies. The zero value
@@ -92,6 +93,11 @@ type Surveyed struct {
 	Ended   int    `json:"ended,omitempty"`
 	Late    bool   `json:"late,omitempty"` // its time was over before all was done
 	Held    []Held `json:"held,omitempty"` // in no order
+
+	// To a Survey with Ways:
+	Known bool         `json:"known,omitempty"` // the acceptor has the pool
+	Full  bool         `json:"full,omitempty"`  // behind Ways come only targets that have max_sessions
+	Ways  []metrics.ID `json:"ways,omitempty"`  // in the order of its tries; none of a pool that draws
 }
 
 // Held is a session as it is described. Bytes are what the kernel has counted on the
@@ -113,7 +119,7 @@ func (q *Survey) Check() bool {
 	below := func(numbers []uint32, limit uint32) bool {
 		return len(numbers) == 0 || slices.Max(numbers) < limit
 	}
-	return q.Order < numOrders && q.Limit >= 0 && q.Reason < metrics.NumReasons && q.Filter.State < NumHeldStates &&
+	return q.Ways.Check() && q.Order < numOrders && q.Limit >= 0 && q.Reason < metrics.NumReasons && q.Filter.State < NumHeldStates &&
 		below(q.Filter.Listeners, metrics.MaxListeners) && below(q.Filter.Targets, metrics.MaxTargets)
 }
 
@@ -186,6 +192,10 @@ func (a *Acceptor) surveySome() {
 
 // carryOnWith does what a turn has time for; true = all is done.
 func (a *Acceptor) carryOnWith(v *surveying) bool {
+	if v.Survey.Ways != nil {
+		a.foresee(v.Survey.Ways, &v.out)
+		return true
+	}
 	begun := a.clockNow()
 	for n := 1; ; n++ {
 		if !v.seenAll {

@@ -16,7 +16,7 @@ type Seat struct {
 func (r *Rows) Seat(i int) *Seat { return &Seat{row: r.Row(i)} }
 
 // Load is the number of connections that the acceptor holds or is about to get.
-func (s *Seat) Load() int64 { return int64(s.row.Selected.Load()) - s.row.Gone.Load() }
+func (s *Seat) Load() int64 { return s.row.load() }
 
 // Pick counts a connection picked for the acceptor by another one.
 func (s *Seat) Pick() { s.row.Selected.Add(1) }

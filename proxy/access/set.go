@@ -45,5 +45,14 @@ func (s *Set) Admits(a netip.Addr) bool {
 	return s.others
 }
 
+// Covering is the longest prefix that contains an address, and whether it is admitted by
+// that; one that is not valid = none does.
+func (s *Set) Covering(a netip.Addr) (p netip.Prefix, admitted bool) {
+	if p, admitted, named := s.table.LookupPrefixLPM(netip.PrefixFrom(a, a.BitLen())); named {
+		return p, admitted
+	}
+	return netip.Prefix{}, s.others
+}
+
 // Len is the number of prefixes.
 func (s *Set) Len() int { return s.table.Size() }

@@ -228,11 +228,9 @@ func Spend(next *metrics.Gauge, r Rate, now int64, patience time.Duration) (wait
 	if r.Every <= 0 {
 		return 0, true
 	}
-	spare := int64(r.Every) * int64(max(r.Burst, 1)-1)
 	for {
 		was := next.Load()
-		from := min(max(was, now), now+spare+int64(r.Every)+int64(patience)) // of another rate it may be further
-		wait = time.Duration(max(from-now-spare, 0))
+		wait, from := r.wait(was, now, patience)
 		if wait > patience {
 			return 0, false
 		}
@@ -240,4 +238,34 @@ func Spend(next *metrics.Gauge, r Rate, now int64, patience time.Duration) (wait
 			return wait, true
 		}
 	}
+}
+
+// wait is how long a session has to that comes now, where the rate is spent as far as was;
+// from is as far as that is taken to be, since of another rate it may be further.
+func (r Rate) wait(was, now int64, patience time.Duration) (wait time.Duration, from int64) {
+	spare := int64(r.Every) * int64(max(r.Burst, 1)-1)
+	from = min(max(was, now), now+spare+int64(r.Every)+int64(patience))
+	return time.Duration(max(from-now-spare, 0)), from
+}
+
+// Wait is how long a session would have to wait that came now. It takes nothing.
+func (r Rate) Wait(next *metrics.Gauge, now int64, patience time.Duration) time.Duration {
+	if r.Every <= 0 {
+		return 0
+	}
+	wait, _ := r.wait(next.Load(), now, patience)
+	return wait
+}
+
+// Look says how many sessions a source has, and how long one more would have to wait. It
+// takes nothing, and finds nothing of a source that is not counted.
+func (s *Sources) Look(listener metrics.ID, client netip.Addr, l *Limit, now int64, patience time.Duration) (sessions int, wait time.Duration) {
+	hash := s.hash(listener, client, l)
+	first := int(hash%rows) * places
+	i := find(s.table[first:first+places], hash&^countMask|markBit, -1)
+	if i < 0 {
+		return 0, 0
+	}
+	at := &s.table[first+i]
+	return int(at.Word.Load() & countMask), l.Rate.Wait(&at.Next, now, patience)
 }

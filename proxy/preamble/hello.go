@@ -39,6 +39,22 @@ func (h *Hello) OffersALPN(protocol string) bool {
 	return false
 }
 
+// NewHello is what a client says that wants a host and offers protocols, as ParseHello would
+// find it; false: no client can say that.
+func NewHello(name string, protocols []string) (h Hello, ok bool) {
+	h.TLS = true
+	if name != "" && !h.putName([]byte(name)) {
+		return Hello{}, false
+	}
+	for _, p := range protocols {
+		if p == "" || len(p) > 255 {
+			return Hello{}, false
+		}
+		h.ALPN = append(append(h.ALPN, byte(len(p))), p...)
+	}
+	return h, true
+}
+
 const (
 	recordHandshake = 22
 	recordHead      = 5
@@ -218,23 +234,31 @@ func (h *Hello) readName(b []byte) bool {
 		if kind[0] != 0 || h.size > 0 {
 			continue
 		}
-		if name[len(name)-1] == '.' {
-			name = name[:len(name)-1]
-		}
-		if len(name) == 0 || len(name) > maxName {
+		if !h.putName(name) {
 			return false
 		}
-		for i, x := range name {
-			switch {
-			case x <= ' ' || x >= 0x7f:
-				return false
-			case 'A' <= x && x <= 'Z':
-				x += 'a' - 'A'
-			}
-			h.name[i] = x
-		}
-		h.size = uint8(len(name))
 	}
+	return true
+}
+
+// putName takes a name of at least one byte, in lower case and without a dot at its end.
+func (h *Hello) putName(name []byte) bool {
+	if name[len(name)-1] == '.' {
+		name = name[:len(name)-1]
+	}
+	if len(name) == 0 || len(name) > maxName {
+		return false
+	}
+	for i, x := range name {
+		switch {
+		case x <= ' ' || x >= 0x7f:
+			return false
+		case 'A' <= x && x <= 'Z':
+			x += 'a' - 'A'
+		}
+		h.name[i] = x
+	}
+	h.size = uint8(len(name))
 	return true
 }
 

@@ -174,7 +174,12 @@ func soundAnswer(s *proxy.Surveyed) bool {
 			return false
 		}
 	}
-	return s.Seen >= 0 && s.Matched >= 0 && s.Ended >= 0
+	for _, id := range s.Ways {
+		if !id.Valid(metrics.MaxTargets) {
+			return false
+		}
+	}
+	return len(s.Ways) <= proxy.MaxWays && s.Seen >= 0 && s.Matched >= 0 && s.Ended >= 0
 }
 
 // survey has the worker's acceptor answer, and passes the answer on.
