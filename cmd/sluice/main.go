@@ -9,6 +9,7 @@
 //	                                 reload ─► the admin socket of a running one
 //	                                 backend ─► the same
 //	                                 sessions, kill ─► the same
+//	                                 explain, trace ─► the same
 //	                                 log    ─► the same
 //	                                 diff   ─► two configs, and what a reload would change
 //	                                 config ─► every value and where it comes from; the schema of the file
@@ -55,6 +56,8 @@ func commands() []command {
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
 		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
 		{"kill", "ID | -max N [-from CLIENT] [-to BACKEND] [-older 1h] ...", "end sessions of a running sluice", killCommand},
+		{"explain", "CLIENT [-listener NAME] [-sni NAME] [-config FILE] [-json]", "where a client would go now, and why; with a file, what that changes", explain},
+		{"trace", "ID | CLIENT [-limit 10] [-json]", "what happened to a session, or to the last of a client, step by step", trace},
 		{"rebalance", "POOL [-dry-run] [-per-second N] [-share 0.2]", "move sessions of a running sluice to backends that have fewer", rebalance},
 		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},
 		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},

@@ -16,7 +16,7 @@ func run(e env, args []string) int {
 	if status >= 0 {
 		return status
 	}
-	return serve(e, control.Options{Config: r.config, Path: r.source.Path(), SHA256: r.digest, Read: r.again})
+	return serve(e, control.Options{Config: r.config, Path: r.source.Path(), SHA256: r.digest, Read: r.again, ReadAt: r.at})
 }
 
 // serve completes o and runs it.
@@ -83,6 +83,12 @@ func (r reading) again() (config.Config, string, error) {
 		return config.Config{}, "", err
 	}
 	return r.source.Read()
+}
+
+// at reads another file in its place.
+func (r reading) at(path string) (config.Config, string, error) {
+	other := reading{source: r.source.At(path)}
+	return other.again()
 }
 
 // configure reads the command line that run and check share, and what it names, once.

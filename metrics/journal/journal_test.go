@@ -385,3 +385,24 @@ func BenchmarkDrain(b *testing.B) {
 		}
 	}
 }
+
+func TestOldest(t *testing.T) {
+	j, r := world(t)
+	j.Use(3)
+	if at, forgot := r.Oldest(3); at != 0 || forgot {
+		t.Errorf("%d, %v of an empty ring", at, forgot)
+	}
+	w := j.Writer(3)
+	for n := range uint64(10) {
+		w.Write(ended(3, n))
+	}
+	if at, forgot := r.Oldest(3); at != 1000 || forgot {
+		t.Errorf("%d, %v after 10 records", at, forgot)
+	}
+	for n := uint64(10); n < Size+100; n++ {
+		w.Write(ended(3, n))
+	}
+	if at, forgot := r.Oldest(3); at != 1000+100+margin || !forgot {
+		t.Errorf("%d, %v after %d records", at, forgot, Size+100)
+	}
+}

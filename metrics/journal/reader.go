@@ -113,6 +113,21 @@ func (r *Reader) Recent(take func(*Record)) {
 	}
 }
 
+// Oldest is when the oldest record of a seat's ring happened, on CLOCK_MONOTONIC; 0 = there
+// is none. forgot says whether there were older ones.
+func (r *Reader) Oldest(seat int) (at int64, forgot bool) {
+	var rec Record
+	ring := r.j.ring(seat)
+	head := ring.head.Load()
+	for number := head - min(head, Size-margin); number != head; number++ {
+		ring.copy(number, &rec)
+		if ring.head.Load()-number <= Size-margin && rec.seq == number+1 && rec.sound(seat) {
+			return rec.At, number > 0
+		}
+	}
+	return 0, head > 0
+}
+
 // Wait sleeps until there is something to drain, or Close. It returns false after Close.
 func (r *Reader) Wait() bool {
 	seats := slices.Collect(r.seats)

@@ -79,8 +79,9 @@ type Log struct {
 	mu     sync.Mutex // guards what follows; held for a moment only
 	next   *rules     // to be adopted; nil = none
 	deaths []death
-	sinks  []*sink // that have not ended
-	gone   uint64  // lines lost by those that have
+	died   map[int]time.Time // by seat: when a worker died there last
+	sinks  []*sink           // that have not ended
+	gone   uint64            // lines lost by those that have
 
 	// The reading goroutine's.
 	rules       *rules
@@ -123,7 +124,7 @@ func New(j *journal.Journal, log *slog.Logger, stdout io.Writer, process bool) (
 	off := &rules{Options: Options{Access: Off}}
 	l := &Log{
 		journal: j, reader: r, log: log, stdout: stdout, process: process,
-		closing: make(chan struct{}), ended: make(chan struct{}), current: off, rules: off,
+		closing: make(chan struct{}), ended: make(chan struct{}), current: off, rules: off, died: map[int]time.Time{},
 	}
 	go l.read()
 	return l, nil
@@ -201,6 +202,7 @@ func (l *Log) Want() journal.Want {
 func (l *Log) WorkerDied(seat int, lost map[metrics.ID]uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.died[seat] = time.Now()
 	for id, n := range lost {
 		l.deaths = append(l.deaths, death{seat, id, n})
 	}

@@ -15,6 +15,8 @@
 //	                                                POST /kill        the same
 //	                                                POST /rebalance   the same
 //	                                                GET /sessions     those that are open
+//	                                                GET /explain      where a client would go
+//	                                                GET /trace        what happened to a session
 //
 // Over TCP anybody may read; what changes things is on the socket, where the kernel says who
 // asks, and over TCP only for who has a token, see write.go. It is served by the control plane, so a hung acceptor or a
@@ -73,6 +75,11 @@ type Options struct {
 
 	// Rebalance begins to spread a pool's sessions, or says what that would do. nil = the same.
 	Rebalance func(RebalanceOrder) Verdict
+
+	// Explain says where a client would go, and Trace what happened to sessions. An error says
+	// that the query names what there is not. nil = the same.
+	Explain func(context.Context, ExplainQuery) (Explanation, error)
+	Trace   func(TraceQuery) (Trace, error)
 
 	// TokenPlace is where the token is that verbs over TCP need, see ReadToken; "" = there are
 	// no verbs over TCP, and nil the same.

@@ -64,6 +64,7 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 	}
 	s.sessions(mux)
 	s.rebalance(mux)
+	s.explain(mux)
 	return mux
 }
 

@@ -100,6 +100,8 @@ type Log struct {
 	AccessSample    float64 // 0..1: the share of sessions that is written
 	AccessStart     bool    // a line also when a backend has taken the session
 	AccessSkipEmpty bool    // none for clients that come and go without a byte
+
+	Trace bool // each step of a session is kept for a while, for sluice trace
 }
 
 // Limits hold for the whole service.

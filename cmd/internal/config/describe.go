@@ -94,6 +94,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 	if l := c.Log; l.Access != accesslog.Off {
 		row("access log", "%s sessions to %s, %s", l.Access, l.AccessTo, l.AccessFormat)
 	}
+	if c.Log.Trace {
+		row("trace", "each step of the last sessions is kept")
+	}
 	row("needs", "%s", needs)
 	return t.Flush()
 }

@@ -79,6 +79,7 @@ var options = []option{
 	{"log.access_sample", live, fraction, func(s scope) any { return &s.c.Log.AccessSample }},
 	{"log.access_start", live, boolean, func(s scope) any { return &s.c.Log.AccessStart }},
 	{"log.access_skip_empty", live, boolean, func(s scope) any { return &s.c.Log.AccessSkipEmpty }},
+	{"log.trace", live, boolean, func(s scope) any { return &s.c.Log.Trace }},
 
 	{"limits.max_sessions", live, integer(0, maxSessions), func(s scope) any { return &s.c.Limits.MaxSessions }},
 	{"limits.drain_delay", live, duration(0, maxLife), func(s scope) any { return &s.c.Limits.DrainDelay }},

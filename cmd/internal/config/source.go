@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -23,6 +24,19 @@ func NewSource(f Flags, env Environment) *Source {
 // Load reads and checks a file as -c does. See Source.Read.
 func Load(path string, env Environment) (Config, string, error) {
 	return NewSource(Flags{given: map[string][]string{"c": {path}}}, env).Read()
+}
+
+// At is a Source that has another file, and of what was said beside it all that may stand
+// beside a file.
+func (s *Source) At(path string) *Source {
+	told := maps.Clone(s.told)
+	for _, sw := range switches {
+		if patternOf(sw.path) != sw.path {
+			delete(told, sw.name)
+		}
+	}
+	told["c"] = said{"-c", []string{path}}
+	return &Source{told: told, env: s.env}
 }
 
 // Path is the configuration file; "" = none.

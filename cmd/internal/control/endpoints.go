@@ -44,7 +44,7 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 func (e *endpoints) serve(s *service) {
 	e.server = admin.New(admin.Options{
 		Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
-		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance, TokenPlace: s.tokenPlace,
+		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance, Explain: s.explain, Trace: s.trace, TokenPlace: s.tokenPlace,
 		Watched: s.watch, History: s.history.Since, Ended: s.ended, Config: s.configText,
 	})
 	s.admin = e.server

@@ -66,14 +66,22 @@ func (s *service) withFiles(c config.Config) config.Config {
 	})
 }
 
-// filesChanged puts in force what files say now. A reload that is under way does that
-// itself, and tells again once it is over.
+// filesChanged puts in force what files say now. While a reload is under way, or an
+// explanation, it waits for its end.
 func (s *service) filesChanged() {
 	if !s.reloads.one.TryLock() {
+		go func() {
+			s.reloads.one.Lock()
+			s.reloads.one.Unlock() // its end is all that is waited for
+			s.files.Tell()
+		}()
 		return
 	}
 	defer s.reloads.one.Unlock()
 	c := s.withFiles(s.state.config)
+	if !s.filesDiffer(c) {
+		return // a reload has taken them
+	}
 	s.resolver.follow(c)
 	if err := s.change(c, s.state.sha256, s.resolver.known(c)); err != nil {
 		s.resolver.follow(s.state.config)
@@ -81,6 +89,18 @@ func (s *service) filesChanged() {
 		return
 	}
 	s.Log.Info("what files say is in force", "generation", s.state.generation)
+}
+
+// filesDiffer says whether files say something else than is in force; c is what is, with
+// what files of backends say now.
+func (s *service) filesDiffer(c config.Config) bool {
+	return len(config.Diff(s.state.config, c)) > 0 || slices.ContainsFunc(s.state.fronts, func(f *front) bool {
+		if f.leaving != nil || !f.config.Access.Limited() {
+			return false
+		}
+		of, err := s.listsOf(f.config.Access)
+		return err == nil && s.admission.sets[of] != f.admitted
+	})
 }
 
 // admission are the access sets of a service: those of listeners with the same lists are one.
@@ -129,19 +149,15 @@ func (s *service) admitted(a config.Access) (*admitted, error) {
 	if !a.Limited() {
 		return nil, nil
 	}
-	of := lists{
-		allow: strings.Join(a.Allow, " "), deny: strings.Join(a.Deny, " "), only: a.Only(),
-		allowFile: s.prefixesIn(a.AllowFile), denyFile: s.prefixesIn(a.DenyFile),
-	}
-	if a.AllowFile != "" && of.allowFile == nil || a.DenyFile != "" && of.denyFile == nil {
-		return nil, errors.New("its list of prefixes cannot be had") // it could as config checked it; the log has why
+	of, err := s.listsOf(a)
+	if err != nil {
+		return nil, err
 	}
 	if made := s.admission.sets[of]; made != nil {
 		return made, nil
 	}
-	made := &admitted{number: s.admission.last + 1, set: access.New(of.allowFile.and(a.Allow), of.denyFile.and(a.Deny), of.only)}
+	made := &admitted{number: s.admission.last + 1, set: of.set(a)}
 	if s.Config.Acceptors.Mode == config.ModeProcess {
-		var err error
 		if made.file, err = access.File(made.set.Image()); err != nil {
 			return nil, err
 		}
@@ -152,6 +168,35 @@ func (s *service) admitted(a config.Access) (*admitted, error) {
 	}
 	s.admission.sets[of] = made
 	return made, nil
+}
+
+// listsOf are the lists of an access, with what its files say now.
+func (s *service) listsOf(a config.Access) (lists, error) {
+	of := lists{
+		allow: strings.Join(a.Allow, " "), deny: strings.Join(a.Deny, " "), only: a.Only(),
+		allowFile: s.prefixesIn(a.AllowFile), denyFile: s.prefixesIn(a.DenyFile),
+	}
+	if a.AllowFile != "" && of.allowFile == nil || a.DenyFile != "" && of.denyFile == nil {
+		return of, errors.New("its list of prefixes cannot be had") // it could as config checked it; the log has why
+	}
+	return of, nil
+}
+
+// set makes the set of an access.
+func (l lists) set(a config.Access) *access.Set {
+	return access.New(l.allowFile.and(a.Allow), l.denyFile.and(a.Deny), l.only)
+}
+
+// setOf makes the set of an access that is not in force; nil = everybody may connect.
+func (s *service) setOf(a config.Access) (*access.Set, error) {
+	if !a.Limited() {
+		return nil, nil
+	}
+	of, err := s.listsOf(a)
+	if err != nil {
+		return nil, err
+	}
+	return of.set(a), nil
 }
 
 func (s *service) prefixesIn(path string) *prefixes {

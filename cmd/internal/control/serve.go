@@ -51,9 +51,10 @@ import (
 // Options is what Serve is given.
 type Options struct {
 	Config  config.Config
-	SHA256  string                                // of the file, the first 12 hex digits
-	Path    string                                // of the configuration file; "" = from flags
-	Read    func() (config.Config, string, error) // reads the configuration again, for a reload
+	SHA256  string                                           // of the file, the first 12 hex digits
+	Path    string                                           // of the configuration file; "" = from flags
+	Read    func() (config.Config, string, error)            // reads the configuration again, for a reload
+	ReadAt  func(path string) (config.Config, string, error) // reads another file in its place; nil = that makes no sense
 	Version string
 	Log     *slog.Logger // must not block
 	Level   *slog.LevelVar

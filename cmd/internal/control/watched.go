@@ -8,7 +8,8 @@ import (
 )
 
 // recording is what acceptors are told to write into the journal: what the access log
-// wants, and the ends of sessions while somebody looks at the page.
+// wants, each step if [log] trace says so, and the ends of sessions while somebody looks at
+// the page.
 type recording struct {
 	mu      sync.Mutex
 	want    journal.Want
@@ -21,10 +22,20 @@ func (s *service) wantRecords(next *state) {
 	s.records.mu.Lock()
 	defer s.records.mu.Unlock()
 	s.records.want, s.records.seats = s.access.Want(), next.seats.numbers()
+	if next.config.Log.Trace {
+		s.records.want |= journal.WantSteps
+	}
 	for _, seat := range s.records.seats {
 		s.journal.Use(seat)
 	}
 	s.tellWantedLocked()
+}
+
+// steps says whether each step is written down.
+func (r *recording) steps() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.want&journal.WantSteps != 0
 }
 
 // watch is told when the first one looks at the page, and when the last one has left.

@@ -76,6 +76,14 @@ func (f *Files) Wait() { f.running.Wait() }
 // nobody waits for stays there.
 func (f *Files) Changed() <-chan struct{} { return f.changed }
 
+// Tell has Changed tell, whether or not something has changed.
+func (f *Files) Tell() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
 // Want replaces the files. One that is new is read before Want returns; one that is not
 // wanted any more is forgotten.
 func (f *Files) Want(files []FileWanted) {
@@ -167,10 +175,7 @@ func (f *Files) readLocked(file *followed) {
 		return
 	}
 	file.contents, file.entries = contents, entries
-	select {
-	case f.changed <- struct{}{}:
-	default:
-	}
+	f.Tell()
 }
 
 // maxFollowed bounds a file: 100,000 prefixes of IPv6 are about 4 MiB.
