@@ -11,6 +11,8 @@
 //	      ▼
 //	Group  socket 0   socket 2   socket 3   socket 7      by seat, the acceptor's number; Order is the kernel's
 //
+// "unix:/run/web.sock" is one socket that all seats have: see unix_linux.go.
+//
 // The control plane owns the Group and closes it last of all: closing a
 // listening socket resets whatever still waits in its queue. Acceptors are given
 // descriptors (or dups of them) and never close them. A worker or a successor
@@ -30,6 +32,8 @@ import (
 type Options struct {
 	// Address is "host:port" with a literal IP address. ":port" and "[::]:port"
 	// take IPv4 and IPv6 alike. Port 0 lets the kernel choose one for the group.
+	// "unix:/path" and "unix:@name" are unix sockets, whose accepted sockets have nothing
+	// of what follows but Seats, Backlog, Beside and Rights.
 	Address string
 
 	Seats    []int // whose sockets it begins with; none = seat 0
@@ -53,8 +57,9 @@ type Options struct {
 
 	Extras
 
-	// Keeping may be Adjusted.
+	// Keeping and Rights may be Adjusted.
 	Keeping
+	Rights
 
 	socket func(domain, typ, proto int) (int, error) // nil = socket(2); tests take IPv6 away here
 }
@@ -93,6 +98,9 @@ func keepSeconds(d time.Duration) time.Duration {
 // the group is Adjusted to it. How many there are and how the group was opened (Share,
 // Beside) does not matter.
 func (o Options) SameSockets(p Options) bool {
+	if path, is := unixPath(o.Address); is {
+		return unixPrefix+path == p.Address
+	}
 	ours, err := parseAddress(o.Address)
 	theirs, err2 := parseAddress(p.Address)
 	if err != nil || err2 != nil {
@@ -116,6 +124,7 @@ type Group struct {
 	backlog int
 	live    bool
 	order   *order // of those that listen
+	place   *place // of a unix socket; nil = it is none
 	notes   notes
 }
 
@@ -142,7 +151,7 @@ func (g *Group) FD(seat int) int {
 }
 
 // Addr is the address in force: the port is known when 0 was asked for, and
-// 0.0.0.0 stands where there was no IPv6 to serve both families.
+// 0.0.0.0 stands where there was no IPv6 to serve both families. A unix socket has none.
 func (g *Group) Addr() netip.AddrPort { return g.addr }
 
 // Backlog is the queue limit in force for each socket.

@@ -11,7 +11,7 @@ import (
 // in a live group: so it can be taken away again, and nobody's connection with it.
 func (g *Group) Add(seat int) error {
 	if err := g.add(seat); err != nil {
-		return fmt.Errorf("listener %s, seat %d: %w", g.addr, seat, err)
+		return fmt.Errorf("listener %s, seat %d: %w", g.Address(), seat, err)
 	}
 	return nil
 }
@@ -19,6 +19,13 @@ func (g *Group) Add(seat int) error {
 func (g *Group) add(seat int) error {
 	if seat < 0 || g.FD(seat) >= 0 {
 		return errors.New("the seat has a socket, or can have none")
+	}
+	if g.place != nil {
+		fd, err := duplicate(g.any())
+		if err == nil {
+			g.put(fd, seat)
+		}
+		return err
 	}
 	if g.options.socket == nil {
 		return errors.New("an adopted group grows only where it was opened")
@@ -30,11 +37,15 @@ func (g *Group) add(seat int) error {
 	if err != nil {
 		return err
 	}
+	g.put(fd, seat)
+	return nil
+}
+
+func (g *Group) put(fd, seat int) {
 	for len(g.fds) <= seat {
 		g.fds = append(g.fds, -1)
 	}
 	g.fds[seat] = fd
-	return nil
 }
 
 // Remove ends listening on a seat's socket, for whoever holds it, and closes it.
@@ -45,35 +56,38 @@ func (g *Group) add(seat int) error {
 func (g *Group) Remove(seat int) error {
 	fd := g.FD(seat)
 	if fd < 0 {
-		return fmt.Errorf("listener %s: seat %d has no socket", g.addr, seat)
+		return fmt.Errorf("listener %s: seat %d has no socket", g.Address(), seat)
 	}
 	if g.Len() == 1 {
-		return fmt.Errorf("listener %s: seat %d has the last socket", g.addr, seat)
+		return fmt.Errorf("listener %s: seat %d has the last socket", g.Address(), seat)
 	}
 	err := g.Stop(seat)
 	g.fds[seat] = -1
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
-		return fmt.Errorf("listener %s, seat %d: %w", g.addr, seat, err)
+		return fmt.Errorf("listener %s, seat %d: %w", g.Address(), seat, err)
 	}
 	return nil
 }
 
 // Adjust brings the sockets to options that need no other ones (SameSockets): the
-// backlog, and the Keeping of connections accepted from now on. It holds for all
+// backlog, the Rights of a unix socket's file, and the Keeping of connections accepted from now on. It holds for all
 // who hold the sockets, and moves no connection.
 func (g *Group) Adjust(o Options) error {
 	if err := g.adjust(o); err != nil {
-		return fmt.Errorf("listener %s: %w", g.addr, err)
+		return fmt.Errorf("listener %s: %w", g.Address(), err)
 	}
 	return nil
 }
 
 func (g *Group) adjust(o Options) error {
-	if g.options.socket == nil || !g.options.SameSockets(o) {
+	if g.options.socket == nil && g.place == nil || !g.options.SameSockets(o) {
 		return errors.New("the options need other sockets")
 	}
 	if err := g.settleBacklog(o.Backlog); err != nil {
 		return err
+	}
+	if g.place != nil {
+		return g.adjustUnix(o)
 	}
 	g.options.Backlog, g.options.Keeping = o.Backlog, o.Keeping
 	for _, seat := range g.Seats() {

@@ -22,6 +22,9 @@ func Open(o Options) (*Group, error) {
 }
 
 func open(o Options) (_ *Group, err error) {
+	if path, is := unixPath(o.Address); is {
+		return openAt(path, o)
+	}
 	addr, err := parseAddress(o.Address)
 	if err != nil {
 		return nil, err
@@ -54,11 +57,7 @@ func open(o Options) (_ *Group, err error) {
 			return nil, err
 		}
 	}
-	seats := o.Seats
-	if len(seats) == 0 {
-		seats = []int{0}
-	}
-	for _, seat := range seats {
+	for _, seat := range o.seats() {
 		if err := g.add(seat); err != nil {
 			return nil, err
 		}
@@ -67,6 +66,28 @@ func open(o Options) (_ *Group, err error) {
 		}
 	}
 	return g, nil
+}
+
+// openAt is open for a unix socket.
+func openAt(path string, o Options) (*Group, error) {
+	g := &Group{options: o, order: new(order)}
+	err := g.settleBacklog(o.Backlog)
+	if err == nil {
+		err = g.openUnix(path, o.seats())
+	}
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// seats are those that a group begins with.
+func (o Options) seats() []int {
+	if len(o.Seats) == 0 {
+		return []int{0}
+	}
+	return o.Seats
 }
 
 // joins says whether the address may be served by others already.
@@ -133,6 +154,12 @@ func heldByOthers(err error) error {
 // number in the kernel is the order of its listen(2). In a live group it does so for the
 // sockets that Add brought. After an error, Close the group, or Remove those.
 func (g *Group) Listen() error {
+	if g.place != nil {
+		if err := g.listenUnix(); err != nil {
+			return fmt.Errorf("listen %s: %w", g.Address(), err)
+		}
+		return nil
+	}
 	seats := g.Seats()
 	if !g.live {
 		// The group is live after this call.
@@ -201,13 +228,19 @@ func makeGroup(fd int) error {
 // included: nobody is answered there from now on, and what still waits in a queue is
 // reset. Close alone does so only where the descriptors are the last. The numbers of
 // the descriptors stay taken, so a loop that goes on late accepts from nobody else's.
+// A unix socket ends with its last seat.
 func (g *Group) Stop(seats ...int) error {
 	var errs []error
 	for _, seat := range seats {
 		if g.order.has(g, seat) {
-			errs = append(errs, unix.Shutdown(g.fds[seat], unix.SHUT_RD))
+			if g.place == nil {
+				errs = append(errs, unix.Shutdown(g.fds[seat], unix.SHUT_RD))
+			}
 			g.order.remove(g, seat)
 		}
+	}
+	if g.place != nil && len(g.order.members) == 0 {
+		errs = append(errs, g.leavePlace())
 	}
 	return errors.Join(errs...)
 }
@@ -215,7 +248,7 @@ func (g *Group) Stop(seats ...int) error {
 // Close closes the group's descriptors. Where they are a socket's last ones,
 // what waits in its queue is reset.
 func (g *Group) Close() error {
-	var errs []error
+	errs := []error{g.leavePlace()}
 	for _, seat := range g.Seats() {
 		errs = append(errs, unix.Close(g.fds[seat]))
 		g.order.remove(g, seat)

@@ -17,6 +17,9 @@ import (
 // (steering.Steering.Remove, steering.StepAside), unless the whole group leaves. Not held back are SYNs that arrive with TTL 255; not
 // completed are handshakes by SYN cookie, which the kernel uses under a flood.
 //
+// A unix socket has no handshakes: a connect is in the queue at once, or nowhere. So there
+// is nothing to do there, see Group.Withdraw.
+//
 // The means is the least TTL that a socket takes: 255 shuts it, for packets of
 // handshakes that the kernel already knows do not pass this check. A socket
 // filter would be more exact, but newer kernels want CAP_NET_ADMIN for one.
@@ -37,12 +40,15 @@ func Restore(conn int) error {
 }
 
 func setLeastTTL(fd, ttl int) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MINTTL, ttl); err != nil { // on an IPv6 socket: for its IPv4 clients
-		return fmt.Errorf("IP_MINTTL: %w", err)
-	}
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
 		return fmt.Errorf("SO_DOMAIN: %w", err)
+	}
+	if domain == unix.AF_UNIX {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MINTTL, ttl); err != nil { // on an IPv6 socket: for its IPv4 clients
+		return fmt.Errorf("IP_MINTTL: %w", err)
 	}
 	if domain == unix.AF_INET6 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, ttl); err != nil {

@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"cmd/internal/control": {"cmd/internal/accesslog", "cmd/internal/admin", "cmd/internal/config", "cmd/internal/discovery", "cmd/internal/health", "cmd/internal/host", "cmd/internal/logring", "cmd/internal/moving",
 		"listener", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/access", "proxy/pool"},
 	"cmd/internal/host":    {"listener", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/access"},
-	"cmd/internal/admin":   {"metrics"},
+	"cmd/internal/admin":   {"listener", "metrics"},
 	"cmd/internal/health":  {"cmd/internal/config", "metrics", "proxy/pool", "proxy/preamble"},
 	"cmd/internal/moving":  {"metrics", "proxy"},
 	"cmd/internal/logring": {},

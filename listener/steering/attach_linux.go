@@ -52,6 +52,9 @@ func (s *Steering) bar(shared bool) error {
 	if shared {
 		return errors.New("other instances share the group, and a program would take their connections")
 	}
+	if domain, err := unix.GetsockoptInt(s.any(), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_UNIX {
+		return errors.New("a unix socket has one queue, which all acceptors take from")
+	}
 	protocol, err := unix.GetsockoptInt(s.any(), unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("SO_PROTOCOL: %w", err)

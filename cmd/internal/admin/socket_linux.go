@@ -9,25 +9,19 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/listener"
 )
 
-const (
-	// maxPath is what sun_path holds beside its final zero.
-	maxPath = 107
-
-	// lockWithin bounds the wait for another sluice that opens or closes a socket in
-	// the same directory, which takes it a few system calls.
-	lockWithin = 2 * time.Second
-)
+// maxPath is what sun_path holds beside its final zero.
+const maxPath = 107
 
 // socket is the listening unix socket.
 type socket struct {
 	*net.UnixListener
-	path string
-	file os.FileInfo // what was made at path
+	file *listener.File
 }
 
 // ListenSocket opens the unix socket at path, for its user and root only. Its directory
@@ -53,14 +47,6 @@ func listenSocket(path string) (net.Listener, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	unlock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
 	// The mode goes to the socket before it has a name: nobody ever finds it open.
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if outer := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); outer != nil {
@@ -68,14 +54,21 @@ func listenSocket(path string) (net.Listener, error) {
 		}
 		return err
 	}}
-	ln, err := private.Listen(context.Background(), "unix", path)
+	s := &socket{}
+	var err error
+	s.file, err = listener.ClaimFile(path, func() error {
+		ln, err := private.Listen(context.Background(), "unix", path)
+		if err != nil {
+			return bare(err)
+		}
+		s.UnixListener = ln.(*net.UnixListener)
+		s.SetUnlinkOnClose(false) // it would not look whose file it is
+		return nil
+	})
 	if err != nil {
-		return nil, bare(err)
-	}
-	s := &socket{UnixListener: ln.(*net.UnixListener), path: path}
-	s.SetUnlinkOnClose(false) // it would not look whose file it is
-	if s.file, err = os.Lstat(path); err != nil {
-		s.UnixListener.Close()
+		if s.UnixListener != nil {
+			s.UnixListener.Close()
+		}
 		return nil, err
 	}
 	return s, nil
@@ -83,12 +76,7 @@ func listenSocket(path string) (net.Listener, error) {
 
 // Close removes the file and stops listening.
 func (s *socket) Close() error {
-	if unlock, err := lockDir(filepath.Dir(s.path)); err == nil {
-		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
-			_ = os.Remove(s.path) // a file that stays is stale, and the next start removes it
-		}
-		unlock()
-	}
+	s.file.Remove()
 	return s.UnixListener.Close()
 }
 
@@ -106,68 +94,9 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// lockDir keeps other sluices from opening or closing a socket in dir, so that two that
-// start at once do not remove each other's as stale.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		switch err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case err != unix.EWOULDBLOCK && err != unix.EINTR, time.Since(start) > lockWithin:
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-	}
-}
-
-// removeStale removes a socket at path that nobody answers on.
-func removeStale(path string) error {
-	file, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case file.Mode().Type() != fs.ModeSocket:
-		return errors.New("a file that is no socket is there")
-	}
-	conn, err := net.DialTimeout("unix", path, lockWithin)
-	switch {
-	case errors.Is(err, unix.ECONNREFUSED):
-		return os.Remove(path)
-	case errors.Is(err, unix.ENOENT):
-		return nil
-	case errors.Is(err, unix.EAGAIN): // its queue is full
-		return errors.New("another process listens there")
-	case err != nil:
-		return bare(err)
-	}
-	defer conn.Close()
-	if owner, err := peerOf(conn); err == nil {
-		return fmt.Errorf("another process listens there: pid %d of user %d", owner.PID, owner.UID)
-	}
-	return errors.New("another process listens there")
-}
-
-// peerOf is who is at the other end: of an accepted connection who connected, of a
-// dialled one who listens.
+// peerOf is who connected.
 func peerOf(conn net.Conn) (Caller, error) {
-	c, ok := conn.(*net.UnixConn)
-	if !ok {
-		return Caller{}, fmt.Errorf("%T has no credentials", conn)
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return Caller{}, err
-	}
-	var cred *unix.Ucred
-	if outer := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); outer != nil {
-		return Caller{}, outer
-	}
+	cred, err := listener.PeerOf(conn)
 	if err != nil {
 		return Caller{}, err
 	}
