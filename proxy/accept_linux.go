@@ -41,7 +41,11 @@ func (a *Acceptor) watchSocket(l *listener, of *served) {
 	if a.paused || fd < 0 {
 		return
 	}
-	errno := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollIn, Fd: int32(of.seat<<16) | int32(l.ID.Index()), Pad: padListener})
+	events := uint32(epollIn)
+	if l.Unix { // siblings watch the same queue: a connection wakes one of those that sleep
+		events |= epollExclusive
+	}
+	errno := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: events, Fd: int32(of.seat<<16) | int32(l.ID.Index()), Pad: padListener})
 	if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 	}
@@ -135,7 +139,9 @@ func (a *Acceptor) acceptFrom(l *listener, of *served) bool {
 			_ = a.Restore(fd) // it fails only where quiescing did
 		}
 		if a.accepted++; a.accepted%waitSample == 0 || of.seat != a.Seat {
-			l.cells.Wait.Observe(a.sys.Age(fd))
+			if age := a.sys.Age(fd); age >= 0 {
+				l.cells.Wait.Observe(age)
+			}
 		}
 		if to := a.lighter(l); to < 0 || !a.passOn(l, to, fd) {
 			a.countHeld(l, of.seat)

@@ -192,7 +192,7 @@ func (a *Acceptor) dropBackend(s *session) {
 // A client's RDHUP alone is a half-close, and no reason to end.
 func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	switch {
-	case s.ready[client]&(broken|hup) != 0:
+	case a.isLost(s):
 		return over(brokenAt(client))
 	case s.ready[backend]&(broken|hup) != 0 && !a.openings.of(s).joined:
 		return a.dialFailed(slot, s, classifyConnect(a.sys.SockError(int(s.fd[backend]))))

@@ -80,6 +80,7 @@ type Listener struct {
 	ToBackend         Tuning        // of the connections to backends
 	Guard             Guard         // who may connect
 	Preamble          Preamble
+	Unix              bool // its socket is a unix socket, which all acceptors share. Clients have no address, and whoever may connect may send a PROXY header
 }
 
 // Tuning is what a socket is given when it is connected.

@@ -59,11 +59,6 @@ func newInquiry(l *Listener, pools map[metrics.ID]*pooled) *inquiry {
 	return q
 }
 
-// mayTell says whether a peer may tell whose connection it is.
-func (q *inquiry) mayTell(peer netip.Addr) bool {
-	return q.Proxy != ProxyOff && within(q.From, peer)
-}
-
 func within(prefixes []netip.Prefix, a netip.Addr) bool {
 	for _, p := range prefixes {
 		if p.Contains(a) {

@@ -33,10 +33,10 @@ func (a *Acceptor) ask(slot int32, s *session) outcome {
 		return a.dial(slot, s)
 	}
 	if q.Proxy != ProxyOff || q.hello {
-		if q.Proxy == ProxyRequired && !q.mayTell(a.peerOf(s)) {
+		if q.Proxy == ProxyRequired && !a.mayTell(l, s) {
 			return a.refuse(l, s, fault{metrics.ReasonProxyUntrusted, errUntrusted})
 		}
-		if q.hello || q.mayTell(a.peerOf(s)) {
+		if q.hello || a.mayTell(l, s) {
 			a.openings.of(s).until = a.tick + ticks(q.Timeout)
 			return outcome{state: statePreamble}
 		}
@@ -45,6 +45,12 @@ func (a *Acceptor) ask(slot int32, s *session) outcome {
 }
 
 var errUntrusted = errors.New("not in proxy_protocol_from")
+
+// mayTell says whether the client may tell whose connection it is. Who may write to the
+// file of a unix socket, its rights have said.
+func (a *Acceptor) mayTell(l *listener, s *session) bool {
+	return l.inquiry.Proxy != ProxyOff && (l.Unix || within(l.inquiry.From, a.peerOf(s)))
+}
 
 // peerOf is the address of the client's socket, whatever a header says.
 func (a *Acceptor) peerOf(s *session) netip.Addr { return a.sys.PeerAddr(int(s.fd[client])).Addr() }
@@ -58,7 +64,7 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 	l := a.listenerOf(s)
 	q := l.inquiry
 	switch {
-	case s.ready[client]&(broken|hup) != 0:
+	case a.isLost(s):
 		return over(brokenAt(client))
 	case q == nil: // a reload has turned it off; what has come so far is payload
 		s.ready[client] |= readable
@@ -82,7 +88,7 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 	case n == 0:
 		return over(cutFor(metrics.ReasonClientEOF))
 	}
-	found, done, f := q.read(b[:n], a.buffer[preamble.Max:preamble.Max:2*preamble.Max], q.mayTell(a.peerOf(s)), s.ready[client]&eof != 0)
+	found, done, f := q.read(b[:n], a.buffer[preamble.Max:preamble.Max:2*preamble.Max], a.mayTell(l, s), s.ready[client]&eof != 0)
 	switch {
 	case f.is != nil:
 		return a.refuse(l, s, f)

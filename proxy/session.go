@@ -128,6 +128,8 @@ const (
 	epollHup   = 0x10
 	epollRdhup = 0x2000
 	epollET    = 1 << 31
+
+	epollExclusive = 1 << 28
 )
 
 func readinessOf(events uint32) (r readiness) {

@@ -95,14 +95,22 @@ func (a *Acceptor) setLacking(s *session, is bool) {
 // then: it must not take the place of one that still wants something. HAProxy gives up a
 // connect that nobody has sent anything for in the same way.
 func (a *Acceptor) left(s *session) (ending, bool) {
-	switch r := s.ready[client]; {
-	case r&(broken|hup) != 0:
+	switch {
+	case a.isLost(s):
 		return brokenAt(client), true
-	case r&eof == 0:
+	case s.ready[client]&eof == 0:
 		return ending{}, false
 	}
 	unread, errno := a.sys.Unread(int(s.fd[client]))
 	return cutFor(metrics.ReasonClientEOF), errno == 0 && unread <= int(a.openings.of(s).header)
+}
+
+// isLost says that nothing comes from the client any more, and nothing reaches it. A unix
+// socket that was closed says HUP, though what it sent before still lies here: that is as
+// good as a FIN.
+func (a *Acceptor) isLost(s *session) bool {
+	r := s.ready[client]
+	return r&broken != 0 || r&hup != 0 && !a.listenerOf(s).Unix
 }
 
 // park lets a session wait for its next try.

@@ -23,7 +23,7 @@ import (
 // short, and the scheduler need not hear of them.
 type Calls struct {
 	Accept    func(fd int) (int, syscall.Errno)
-	Age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet
+	Age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet. -1 = it can't be told
 	Socket    func(family int) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
 	BindPort  func(fd int, a netip.AddrPort) syscall.Errno // a port that connections to elsewhere may have, too

@@ -160,7 +160,7 @@ func FamilyOf(a netip.AddrPort) int {
 
 // sysAge reads tcpi_last_data_sent. The kernel starts that clock when the handshake
 // ends (tcp_create_openreq_child), so before the first byte is sent it is the socket's
-// age, in milliseconds and as coarse as a jiffy.
+// age, in milliseconds and as coarse as a jiffy. A unix socket does not know its own.
 func sysAge(fd int) time.Duration {
 	const lastDataSent = 44 // offset in struct tcp_info
 	var info [lastDataSent + 4]byte
@@ -168,7 +168,7 @@ func sysAge(fd int) time.Duration {
 	_, _, e := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&n)), 0)
 	if e != 0 || n < uint32(len(info)) {
-		return 0
+		return -1
 	}
 	return time.Duration(binary.NativeEndian.Uint32(info[lastDataSent:])) * time.Millisecond
 }
