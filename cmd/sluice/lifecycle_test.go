@@ -290,7 +290,7 @@ func pingPong(c net.Conn) error {
 	if _, err := c.Write([]byte("ping")); err != nil {
 		return err
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		return err
 	}
 	switch b, err := io.ReadAll(c); {

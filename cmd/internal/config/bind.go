@@ -16,20 +16,28 @@ import (
 //	bind = ["0.0.0.0:80", "[::]:80", "127.0.0.1:9000-9002"]
 //
 //	0.0.0.0:80   [::]:80 (IPv6 only)   127.0.0.1:9000   127.0.0.1:9001   127.0.0.1:9002
+//
+// A unix socket is an address, too, and its path has no blanks.
 
 // Bind is one address of a listener.
 type Bind struct {
-	Address  string // IP:PORT, or :PORT for all addresses of both families; port 0 = any free one
+	Address  string // IP:PORT, or :PORT for all addresses of both families, port 0 = any free one; or unix:PATH, unix:@NAME
 	IPv6Only bool
 }
 
+// UnixPath is the path of the unix socket that d is; an @ begins the name of an abstract one.
+func (d Bind) UnixPath() (path string, is bool) { return strings.CutPrefix(d.Address, UnixPrefix) }
+
 // Meant is what the text means: :PORT is [::]:PORT.
-func (d Bind) Meant() netip.AddrPort {
+func (d Bind) Meant() string {
+	if _, is := d.UnixPath(); is {
+		return d.Address
+	}
 	a, _ := parseAddress(d.Address) // it was read before
 	if !a.Addr().IsValid() {
-		return netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
+		a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
 	}
-	return a
+	return a.String()
 }
 
 // Binds are the addresses of l, in the order of its text. [::] leaves IPv4 to 0.0.0.0 if
@@ -57,7 +65,7 @@ func isIPv4(address string) bool {
 
 // bindList takes the addresses of a listener, and keeps them as one text.
 var bindList = kind{
-	must: `IP:PORT, :PORT or IP:LOW-HIGH, such as "127.0.0.1:8080", "[::1]:8080", ":8080" or ":9000-9010", or a list of them`,
+	must: `IP:PORT, :PORT, IP:LOW-HIGH, unix:/PATH or unix:@NAME, such as "127.0.0.1:8080", "[::1]:8080", ":8080", ":9000-9010" or "unix:/run/app.sock", or a list of them`,
 	json: map[string]any{"anyOf": []any{
 		map[string]any{"type": "string"},
 		map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "minItems": 1},
@@ -79,6 +87,13 @@ var words = textList("", func(text string) bool { return text != "" && !strings.
 // expandBinds gives each port of a range an address of its own.
 func expandBinds(text string) (all []string, err error) {
 	for _, word := range strings.Fields(text) {
+		if path, is := strings.CutPrefix(word, UnixPrefix); is {
+			if !unixPathOK(path) {
+				return nil, fmt.Errorf("%q is no path of a unix socket", path)
+			}
+			all = append(all, word)
+			continue
+		}
 		host, ports, err := net.SplitHostPort(word)
 		low, high, isRange := strings.Cut(ports, "-")
 		if err != nil || !isRange {
@@ -114,10 +129,10 @@ func expandBinds(text string) (all []string, err error) {
 
 // checkBinds reports what the addresses of one listener make impossible.
 func (b *builder) checkBinds(l Listener) {
-	at, seen := b.origin[pathOf("listener", l.Name)+".bind"], map[netip.AddrPort]bool{}
+	at, seen := b.origin[pathOf("listener", l.Name)+".bind"], map[string]bool{}
 	binds := l.Binds()
 	for _, d := range binds {
-		if a := d.Meant(); a.Port() == 0 && seen[a] { // those with a port overlap, see checkOverlaps
+		if a := d.Meant(); strings.HasSuffix(a, ":0") && seen[a] { // those with a port overlap, see checkOverlaps
 			b.fault(at, "%s is there twice", d.Address)
 			break
 		} else {

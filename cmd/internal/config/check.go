@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -101,6 +102,7 @@ func (b *builder) checkListener(l Listener) {
 	b.checkLimit(l)
 	b.checkPreamble(l)
 	b.checkBinds(l)
+	b.checkUnix(l)
 	if at, given := b.origin[table+".max_waiting"]; given {
 		if _, given := b.origin[table+".wait_for_backend"]; !given {
 			b.fault(at, `needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`)
@@ -158,23 +160,37 @@ func (c claim) overlaps(d claim) bool {
 
 func (b *builder) checkOverlaps() {
 	claims := map[uint16][]claim{} // by port: only those can overlap, and there may be thousands
+	paths := map[string]claim{}
+	overlap := func(key, text string, other claim) {
+		where := ""
+		if at := b.origin[other.key]; at.Line > 0 {
+			where = fmt.Sprintf(" in line %d", at.Line)
+		}
+		b.fault(b.origin[key], "%q overlaps with %s %q%s", text, other.key, other.text, where)
+	}
 	add := func(key, text string, ipv6Only bool) {
+		if path, is := strings.CutPrefix(text, UnixPrefix); is {
+			path = filepath.Clean(path)
+			if other, taken := paths[path]; taken {
+				overlap(key, text, other)
+			}
+			paths[path] = claim{key: key, text: text}
+			return
+		}
 		c, ok := newClaim(key, text, ipv6Only)
 		if !ok {
 			return
 		}
 		beside := claims[c.port]
 		if i := slices.IndexFunc(beside, c.overlaps); i >= 0 {
-			other := beside[i]
-			where := ""
-			if at := b.origin[other.key]; at.Line > 0 {
-				where = fmt.Sprintf(" in line %d", at.Line)
-			}
-			b.fault(b.origin[key], "%q overlaps with %s %q%s", text, other.key, other.text, where)
+			overlap(key, text, beside[i])
 		}
 		claims[c.port] = append(beside, c)
 	}
 	add("admin.listen", b.config.Admin.Listen, false)
+	if path := b.config.Admin.Socket; path != "" && path != SocketAuto {
+		add("admin.socket", UnixPrefix+path, false)
+	}
 	for _, l := range b.config.Listeners {
 		for _, d := range l.Binds() {
 			add(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only)

@@ -152,6 +152,9 @@ type Listener struct {
 	Freebind          bool          // Bind may be an address that this machine does not have yet
 	IPv6Only          bool
 	MPTCP             bool
+	SocketMode        string // permission bits of the file of a unix socket, in octal
+	SocketUser        string // who owns it, a name or a number; "" = who runs sluice
+	SocketGroup       string // the same of its group; "" = as the directory has it
 	Access            Access
 	Limit             Limit
 	Share             bool // another sluice of the same user may join the port
@@ -337,6 +340,8 @@ func DefaultListener(name string) Listener {
 		// probes are forgiven.
 		KeepaliveInterval: 0,
 		KeepaliveCount:    3,
+		// Who runs sluice and the group, as docker.sock and others have it.
+		SocketMode: "0660",
 		// Off, so about 15 minutes (net.ipv4.tcp_retries2): the option also ends who is
 		// alive and takes nothing for so long, and holds in place of KeepaliveCount.
 		UserTimeout: 0,

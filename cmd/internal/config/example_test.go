@@ -120,6 +120,11 @@ func drawConfig(t *rapid.T) Config {
 		fitPreamble(&l, &p)
 		l.Bind, l.Pool = []string{"127.0.0.1:80", "[::1%eth0.7]:80"}[i], name
 		l.IPv6Only = l.IPv6Only && name != "web"
+		if name == "web" && l.ProxyProtocol == ProxyRequired {
+			l.Bind += " unix:/run/web.sock"
+		} else {
+			l.SocketMode, l.SocketUser, l.SocketGroup = DefaultListener("").SocketMode, "", ""
+		}
 		if p.Keepalive == AsListener {
 			p.KeepaliveInterval, p.KeepaliveCount = 0, DefaultPool("").KeepaliveCount
 		}
@@ -194,7 +199,7 @@ func drawText(t *rapid.T, o option) (text string, draws bool) {
 		return "", false
 	}
 	legal := slices.Clone(o.kind.words)
-	for _, text := range []string{"1", "7", "64", "0", "0.25", "0s", "1500ms", "90s", "10m", "1h", "host-1.example", "", "10.1.2.3", "[::1]:9999", "/var/log/a \"b\"", `{{"c\\": "{client}", "$x": "{reason}"}}`} {
+	for _, text := range []string{"1", "7", "64", "0600", "0", "0.25", "0s", "1500ms", "90s", "10m", "1h", "host-1.example", "", "10.1.2.3", "[::1]:9999", "/var/log/a \"b\"", `{{"c\\": "{client}", "$x": "{reason}"}}`} {
 		if _, ok := o.kind.parse(text); ok {
 			legal = append(legal, text)
 		}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,21 +32,33 @@ func addressesHere() (all []netip.Addr, ok bool) {
 // text tells. What names stand for is seen
 // as it runs only. here is asked where a listener takes all of the machine's addresses.
 func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
-	byPort := map[uint16][]claim{}
+	byPort, byPath := map[uint16][]claim{}, map[string]claim{}
 	for _, l := range b.config.Listeners {
 		for _, d := range l.Binds() {
+			if path, is := d.UnixPath(); is {
+				byPath[filepath.Clean(path)] = claim{key: pathOf("listener", l.Name) + ".bind", text: d.Address}
+			}
 			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok {
 				byPort[c.port] = append(byPort[c.port], c)
 			}
 		}
 	}
-	if len(byPort) == 0 {
+	if len(byPort)+len(byPath) == 0 {
 		return
+	}
+	report := func(p Pool, backend Backend, c claim) {
+		b.fault(b.origin[pathOf("pool", p.Name)+".backends"], "%s is this sluice itself, which listens there by %s = %q", backend.Address, c.key, c.text)
 	}
 	own := sync.OnceValue(func() []netip.Addr { all, _ := here(); return all })
 	isOwn := func(ip netip.Addr) bool { return slices.Contains(own(), ip) }
 	for _, p := range b.config.Pools {
 		for _, backend := range p.Backends {
+			if path, is := backend.UnixPath(); is {
+				if c, own := byPath[filepath.Clean(path)]; own {
+					report(p, backend, c)
+				}
+				continue
+			}
 			host, port, err := splitPort(backend.Address)
 			if err != nil || len(byPort[port]) == 0 {
 				continue
@@ -55,8 +68,7 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 				return slices.ContainsFunc(addresses, func(ip netip.Addr) bool { return c.takes(ip, isOwn) })
 			})
 			if i >= 0 {
-				c := byPort[port][i]
-				b.fault(b.origin[pathOf("pool", p.Name)+".backends"], "%s is this sluice itself, which listens there by %s = %q", backend.Address, c.key, c.text)
+				report(p, backend, byPort[port][i])
 			}
 		}
 	}

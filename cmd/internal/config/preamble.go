@@ -122,7 +122,7 @@ func (b *builder) checkPreamble(l Listener) {
 	table := pathOf("listener", l.Name)
 	on := l.ProxyProtocol != ProxyOff
 	switch {
-	case on && len(l.ProxyProtocolFrom) == 0:
+	case on && len(l.ProxyProtocolFrom) == 0 && !l.onlyUnix():
 		b.fault(b.origin[table+".proxy_protocol"], `needs proxy_protocol_from, the addresses that are believed, such as ["10.0.0.0/8"]; everybody is ["0.0.0.0/0", "::/0"]`)
 	case !on && len(l.ProxyProtocolFrom) > 0:
 		b.fault(b.origin[table+".proxy_protocol_from"], `needs proxy_protocol, such as proxy_protocol = "required": without it no header is read`)

@@ -29,7 +29,7 @@ func accessOptions(l config.Log) accesslog.Options {
 // record can have them.
 func (s *service) nameRecords(next *state) {
 	for _, f := range next.fronts {
-		s.access.Names.PutListener(f.id, accesslog.Listener{Name: f.config.Name, Addr: f.group.Addr().String(), Pool: f.config.Pool})
+		s.access.Names.PutListener(f.id, accesslog.Listener{Name: f.config.Name, Addr: f.group.Address(), Pool: f.config.Pool})
 	}
 	for i := range next.plan.Pools {
 		p := &next.plan.Pools[i]

@@ -1,10 +1,6 @@
 package control
 
-import (
-	"net/netip"
-
-	"sluice/cmd/internal/config"
-)
+import "sluice/cmd/internal/config"
 
 // at is one address of a configured listener.
 type at struct {
@@ -15,7 +11,7 @@ type at struct {
 // addressKey names one: no two have the same.
 type addressKey struct {
 	listener string
-	address  netip.AddrPort
+	address  string
 }
 
 func (a at) key() addressKey { return addressKey{a.listener.Name, a.bind.Meant()} }

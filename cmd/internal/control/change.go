@@ -152,7 +152,7 @@ func (s *service) openFronts(next, before *state, now time.Time, undo *undoing) 
 			}
 			opened = append(opened, f)
 		}
-		f.choice = choose(next.config.Acceptors, l.Share, len(next.seats.serving()), s.support)
+		f.choice = choose(next.config.Acceptors, l.Share, f.isUnix(), len(next.seats.serving()), s.support)
 		next.fronts = append(next.fronts, f)
 	}
 	for _, f := range before.fronts {
@@ -180,7 +180,7 @@ func (s *service) adapt(f *front, before *state, seats []int, undo *undoing) err
 		undo.add(func() { _ = f.group.Remove(number) })
 	}
 	was := socketOptions(before.find(f.id).config, f.bind)
-	if now := socketOptions(f.config, f.bind); now.Backlog != was.Backlog || now.Keeping != was.Keeping {
+	if now := socketOptions(f.config, f.bind); now.Backlog != was.Backlog || now.Keeping != was.Keeping || now.Rights != was.Rights {
 		undo.add(func() { _ = f.group.Adjust(was) })
 		if err := f.group.Adjust(now); err != nil {
 			return fmt.Errorf("listener %q: %w", f.config.Name, err)

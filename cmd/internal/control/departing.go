@@ -54,8 +54,17 @@ func (s *service) ofFront(f *front) departing {
 			return sum(func(c *metrics.ListenerCells) uint64 { return uint64(c.Active.Load()) }) > 0 ||
 				sum(func(c *metrics.ListenerCells) uint64 { return c.HandedOff.Load() - c.Taken.Load() }) > 0
 		},
-		quietFor: quietFor, quietMost: quietAtMost,
+		quietFor: f.quietFor(), quietMost: quietAtMost,
 	}
+}
+
+// quietFor is how long nothing may come before the front's queues are empty for good. A
+// unix socket has no handshakes that could be under way.
+func (f *front) quietFor() time.Duration {
+	if f.isUnix() {
+		return 0
+	}
+	return quietFor
 }
 
 func (s *service) ofSeat(st *seat) departing {

@@ -208,7 +208,7 @@ func (s *service) frontIsGone(f *front) bool {
 	if f.leaving == nil || f.leaving.stage != gone {
 		return false
 	}
-	s.Log.Info("listener has left", "listener", f.config.Name, "address", f.group.Addr().String())
+	s.Log.Info("listener has left", "listener", f.config.Name, "address", f.group.Address())
 	f.goneIn = s.state.generation + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,12 +38,22 @@ func (f *front) phase() proxy.Phase {
 	return f.leaving.phase
 }
 
+// isUnix says whether it is a unix socket, whose queue all acceptors share.
+func (f *front) isUnix() bool {
+	_, is := f.bind.UnixPath()
+	return is
+}
+
 // socketOptions are those that a listener's sockets on one of its addresses are opened with.
 func socketOptions(l config.Listener, at config.Bind) listener.Options {
 	return listener.Options{
 		Address: at.Address, Backlog: l.Backlog, IPv6Only: at.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
-		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l), Extras: extrasOf(l),
+		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l), Extras: extrasOf(l), Rights: rightsOf(l),
 	}
+}
+
+func rightsOf(l config.Listener) listener.Rights {
+	return listener.Rights{Mode: l.Mode(), User: l.SocketUser, Group: l.SocketGroup}
 }
 
 func keepingOf(l config.Listener) listener.Keeping {
@@ -111,8 +121,11 @@ func (f *front) close() {
 	f.steered.close()
 }
 
-// samePort says whether a group may hold the port of an address to bind to.
+// samePort says whether a group may hold the port of an address to bind to, or its path.
 func samePort(g *listener.Group, bind string) bool {
+	if g.Unix() {
+		return g.Address() == bind
+	}
 	_, port, err := net.SplitHostPort(bind)
 	return err == nil && port != "0" && port == strconv.Itoa(int(g.Addr().Port()))
 }
@@ -120,10 +133,8 @@ func samePort(g *listener.Group, bind string) bool {
 // waiting is how many connections stand in the accept queues of some seats.
 func (f *front) waiting(seats []int) (n int) {
 	for _, seat := range seats {
-		if fd := f.group.FD(seat); fd >= 0 {
-			if q, err := listener.QueueOf(fd); err == nil {
-				n += q.Length
-			}
+		if q, ok := f.group.Queue(seat); ok {
+			n += q.Length
 		}
 	}
 	return n
@@ -132,7 +143,8 @@ func (f *front) waiting(seats []int) (n int) {
 // holdOff lets nothing new come to a front that leaves. Where other processes share the
 // port, they get it: a SYN that a quiesced socket dropped would come again only after 1 s.
 func (f *front) holdOff(seats []int, log *slog.Logger) {
-	if f.config.Share {
+	f.group.Withdraw()
+	if f.config.Share && !f.isUnix() {
 		var fds []int
 		for _, seat := range f.group.Seats() {
 			fds = append(fds, f.group.FD(seat))

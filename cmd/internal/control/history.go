@@ -3,7 +3,6 @@ package control
 import (
 	"time"
 
-	"sluice/listener"
 	"sluice/metrics"
 )
 
@@ -21,8 +20,8 @@ func (s *service) keepHistory(now time.Time) {
 		listeners = append(listeners, metrics.HistoryListener{
 			Name: f.config.Name, Pool: f.config.Pool, IDs: []metrics.ID{f.id},
 			Queue: func(seat int) (int, bool) {
-				q, err := listener.QueueOf(f.group.FD(seat))
-				return q.Length, err == nil
+				q, ok := f.group.Queue(seat)
+				return q.Length, ok
 			},
 		})
 	}

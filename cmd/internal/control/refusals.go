@@ -24,9 +24,27 @@ func Refusals(c config.Config) (all []error) {
 	}
 	for _, l := range c.Listeners {
 		add("listener", l.Name, extrasOf(l))
+		if err := unknownOwner(l); err != nil {
+			all = append(all, fmt.Errorf("listener.%s.%w", l.Name, err))
+		}
 	}
 	for _, p := range c.Pools {
 		add("pool", p.Name, listener.Extras{Congestion: p.Congestion, TOS: p.TOS, Mark: p.Mark, Interface: p.Interface})
 	}
 	return all
+}
+
+// unknownOwner says that this machine does not know who shall own the listener's socket.
+func unknownOwner(l config.Listener) error {
+	if l.SocketUser != "" {
+		if _, err := listener.UserID(l.SocketUser); err != nil {
+			return fmt.Errorf("socket_user: %w", err)
+		}
+	}
+	if l.SocketGroup != "" {
+		if _, err := listener.GroupID(l.SocketGroup); err != nil {
+			return fmt.Errorf("socket_group: %w", err)
+		}
+	}
+	return nil
 }

@@ -350,7 +350,7 @@ func (s *service) closeAll() {
 func (s *service) announce(e *endpoints) {
 	addrs := Addresses{Listeners: map[string]string{}, Admin: e.address(), Socket: e.path}
 	for _, f := range s.state.fronts {
-		addr := f.group.Addr().String()
+		addr := f.group.Address()
 		if _, first := addrs.Listeners[f.config.Name]; !first {
 			addrs.Listeners[f.config.Name] = addr
 		}

@@ -61,7 +61,7 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 		} else if l.Name == f.config.Name {
 			l.Earlier = append(l.Earlier, f.id)
 			if !leaving {
-				l.Add(f.group.Addr().String(), f.steered.shown(), s.queues(f.group))
+				l.Add(f.group.Address(), f.steered.shown(), s.queues(f.group))
 			}
 			return
 		}
@@ -70,7 +70,7 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 		return
 	}
 	t.Listeners = append(t.Listeners, metrics.Listener{
-		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Addr().String(), Addresses: []string{f.group.Addr().String()}, Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
+		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Address(), Addresses: []string{f.group.Address()}, Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
 		MaxSessions: f.config.MaxSessions, Steering: f.steered.shown(), Queues: s.queues(f.group),
 	})
 }
@@ -96,7 +96,7 @@ func (s *service) queues(g *listener.Group) map[int]metrics.Queue {
 	defer s.mu.Unlock()
 	queues := map[int]metrics.Queue{}
 	for _, seat := range g.Seats() {
-		if q, err := listener.QueueOf(g.FD(seat)); err == nil {
+		if q, ok := g.Queue(seat); ok {
 			queues[seat] = metrics.Queue{Length: uint64(q.Length), Limit: uint64(q.Limit), Drops: q.Drops}
 		}
 	}

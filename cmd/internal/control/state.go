@@ -158,7 +158,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 		FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 		MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
 		ToBackend: toBackend(l, pool.config), Guard: planGuard(f),
-		Preamble: s.planPreamble(l),
+		Preamble: s.planPreamble(l), Unix: f.isUnix(),
 	}
 }
 

@@ -29,7 +29,12 @@ type choice struct {
 }
 
 // choose tries first what can be had.
-func choose(a config.Acceptors, shared bool, seats int, support func() steering.Support) (c choice) {
+// A unix socket's one queue is nobody's: whoever wakes first accepts, and hands on what
+// others should have.
+func choose(a config.Acceptors, shared, isUnix bool, seats int, support func() steering.Support) (c choice) {
+	if isUnix {
+		return choice{handOff: seats > 1}
+	}
 	switch a.Steering {
 	case config.SteeringCPU, config.SteeringHash:
 		return c
@@ -67,6 +72,13 @@ func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason stri
 	if f.choice.handOff {
 		shown.Effective = effectiveHandOff
 	}
+	if f.isUnix() {
+		shown.Effective, shown.Reason = effectiveShared, reasonUnix
+		if a.Steering == config.SteeringAuto {
+			return "" // nothing else was asked for
+		}
+		return "a unix socket has one queue, which all acceptors take from"
+	}
 	if alone {
 		shown.Reason = reasonAlone
 		return "there is one acceptor, and so nothing to choose"
@@ -84,6 +96,13 @@ func (t *steered) shown() metrics.Steering {
 
 // effectiveHandOff is what metrics call the kernel's hash with hand-off above it.
 const effectiveHandOff = "hand_off"
+
+// effectiveShared is what they call one queue that all acceptors take from, with hand-off
+// above it; reasonUnix is the word for why.
+const (
+	effectiveShared = "shared"
+	reasonUnix      = "unix_socket"
+)
 
 // reasonAlone is the word for a listener of one acceptor.
 const reasonAlone = "one_acceptor"

@@ -5,12 +5,19 @@ import (
 	"net/netip"
 
 	"sluice/cmd/internal/config"
+	"sluice/proxy/pool"
 )
 
 // listensOn are the addresses whose connections the front may take; 0.0.0.0 and :: stand
 // for all of a family.
 func (f *front) listensOn() []netip.AddrPort {
-	if f.group == nil || !f.group.Addr().IsValid() {
+	if f.group == nil {
+		return nil
+	}
+	if path, is := f.bind.UnixPath(); is {
+		return []netip.AddrPort{pool.UnixAddr(path)}
+	}
+	if !f.group.Addr().IsValid() {
 		return nil
 	}
 	at := f.group.Addr()

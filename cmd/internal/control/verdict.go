@@ -73,6 +73,8 @@ func (w *watchdog) judge(s *watched, i int, now int64) {
 	case parked && !s.hung && !w.owes(s, i): // it had taken all of it before it was in doubt
 		s.acquit()
 		return
+	case parked && !s.hung && !w.owesAlone(s, i): // a sibling was woken for it; if that one hangs, it will not be parked
+		return
 	}
 	patience := w.hangAfter
 	if c.Paused.Load() != 0 {
@@ -124,6 +126,17 @@ func (w *watchdog) owes(s *watched, i int) bool {
 	return slices.ContainsFunc(s.queues, func(fd int) bool {
 		_, still := w.fds[fd]
 		return still && waitsAt(fd)
+	})
+}
+
+// owesAlone says the same of what was given to nobody else.
+func (w *watchdog) owesAlone(s *watched, i int) bool {
+	if s.more || w.board.Acceptor(i).Generation.Load() < int64(w.given) {
+		return true
+	}
+	return slices.ContainsFunc(s.queues, func(fd int) bool {
+		_, still := w.fds[fd]
+		return still && !w.shared[fd] && waitsAt(fd)
 	})
 }
 

@@ -42,7 +42,8 @@ type watchdog struct {
 	given     uint64 // generation of the newest Plan
 	seats     [metrics.MaxAcceptors]watched
 	rows      []*steering.Rows
-	fds       map[int]int // what is watched: seat by descriptor
+	fds       map[int]int  // what is watched: seat by descriptor
+	shared    map[int]bool // those of them that are a queue of several seats
 }
 
 func newWatchdog(log *slog.Logger, board *metrics.Board, rescue func(by, hung int, on bool)) (*watchdog, error) {
@@ -80,13 +81,16 @@ func (w *watchdog) give(generation uint64) {
 func (w *watchdog) watch(s *state) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hangAfter, w.rows = s.config.Acceptors.HangAfter, nil
+	w.hangAfter, w.rows, w.shared = s.config.Acceptors.HangAfter, nil, map[int]bool{}
 	fds := map[int]int{}
 	for _, f := range s.fronts {
 		w.rows = append(w.rows, f.steered.rows)
 		for _, seat := range f.group.Order() { // one that was stopped shows its end for ever
 			if seat >= 0 {
 				fds[f.group.FD(seat)] = seat
+				if f.isUnix() {
+					w.shared[f.group.FD(seat)] = true
+				}
 			}
 		}
 	}
