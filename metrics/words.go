@@ -43,6 +43,9 @@ const (
 	ReasonSourceSessions
 	ReasonSourceRate
 	ReasonRate
+
+	ReasonStartTLSRefused // the backend was asked for TLS, and answered something else than yes, or closed
+	ReasonStartTLSTimeout // the same, and it did not answer within connect_timeout
 	NumReasons
 )
 
@@ -54,6 +57,7 @@ var reasonNames = [NumReasons]string{
 	"killed", "backend_left", "rebalanced",
 	"queue_full", "queue_timeout",
 	"denied", "source_sessions", "source_rate", "rate",
+	"starttls_refused", "starttls_timeout",
 }
 
 func (r Reason) String() string { return nameOf(reasonNames[:], int(r)) }

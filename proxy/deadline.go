@@ -79,6 +79,12 @@ func (a *Acceptor) expired(slot int32) {
 			return
 		}
 		a.carryOn(slot, s, a.dialFailed(slot, s, classifyConnect(syscall.ETIMEDOUT)))
+	case stateUpgrading:
+		if s.queued {
+			a.wheel.arm(slot, a.tick+1)
+			return
+		}
+		a.end(slot, s, a.withoutTLS(s, metrics.ReasonStartTLSTimeout, "no answer").end)
 	case stateWaiting:
 		a.carryOn(slot, s, a.unpark(slot, s))
 	case stateRelaying:

@@ -214,6 +214,10 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 	p.Took(a.Board, id, time.Duration(a.now), took)
 	a.noteConnected(s)
 	a.works(p, id)
+	if o := a.openings.of(s); o.upgrade {
+		o.until, s.proving = a.tickAt(o.dialed)+ticks(p.ConnectTimeout), a.provingFrom(p)
+		return a.upgrading(slot, s)
+	}
 	return outcome{state: stateRelaying}
 }
 

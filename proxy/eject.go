@@ -44,8 +44,9 @@ func (a *Acceptor) proves(s *session) {
 
 // judgeEnd looks how a session ends that was watched to its end.
 func (a *Acceptor) judgeEnd(s *session, reason metrics.Reason) {
-	late := int32(a.millis()-s.proving) > 0
-	early := !late && (reason == metrics.ReasonBackendReset || reason == metrics.ReasonBackendEOF)
+	refused := reason == metrics.ReasonStartTLSRefused || reason == metrics.ReasonStartTLSTimeout // however long it took
+	late := !refused && int32(a.millis()-s.proving) > 0
+	early := refused || !late && (reason == metrics.ReasonBackendReset || reason == metrics.ReasonBackendEOF)
 	switch {
 	case late:
 		a.proves(s)

@@ -11,14 +11,18 @@ import (
 )
 
 // introduce tells a backend that has just taken the connection whose it is, if its pool
-// wants that, and takes the header that the client itself sent out of its socket: the
-// next byte there is payload. ok is false if the session does not go on to relay.
+// wants that, and takes the header that the client itself sent out of its socket, with the
+// requests that were answered here: the next byte there is payload. A backend whose client
+// asked for TLS is asked for it, see starttls_linux.go. ok is false if the session does not go on to relay.
 //
 //	write  EAGAIN, short  the rest goes ahead of the client's bytes, as the backend takes it
 func (a *Acceptor) introduce(slot int32, s *session) (o outcome, ok bool) {
-	p, header := a.poolOf(s), int(a.openings.of(s).header)
-	if p.SendProxy.Version != 0 {
+	p, lead, upgrade := a.poolOf(s), a.openings.of(s).lead(), a.openings.of(s).upgrade
+	if p.SendProxy.Version != 0 || upgrade {
 		out := a.headerFor(slot, s, &p.SendProxy)
+		if upgrade {
+			out = append(out, preamble.SSLRequest...)
+		}
 		n, errno := a.sys.Write(int(s.fd[backend]), out)
 		switch {
 		case errno == syscall.EAGAIN || errno == syscall.EINTR:
@@ -37,22 +41,25 @@ func (a *Acceptor) introduce(slot int32, s *session) (o outcome, ok bool) {
 			h.spill, h.held = a.spills.keep(out[n:]), int32(len(out)-n)
 		}
 	}
-	if header > 0 {
+	if lead > 0 {
 		// It has been there, so all of it is.
-		n, errno := a.sys.Read(int(s.fd[client]), a.buffer[:header])
+		n, errno := a.sys.Read(int(s.fd[client]), a.buffer[:lead])
 		switch {
 		case errno != 0 && peers(errno):
 			return over(brokenAt(client)), false
-		case n != header:
+		case n != lead:
 			return over(cutFor(metrics.ReasonInternal)), false
 		}
 	}
 	return outcome{}, true
 }
 
-// headerFor is the header for a backend. It lies in the acceptor's buffer, behind the
+// headerFor is the header for a backend, if it wants one. It lies in the acceptor's buffer, behind the
 // preamble that it is made of.
 func (a *Acceptor) headerFor(slot int32, s *session, want *pool.SendProxy) []byte {
+	if want.Version == 0 {
+		return a.buffer[2*preamble.Max : 2*preamble.Max]
+	}
 	var found answer
 	if want.Reads() || a.openings.of(s).header > 0 {
 		n, errno := a.sys.Peek(int(s.fd[client]), a.buffer[:preamble.Max])
@@ -64,7 +71,7 @@ func (a *Acceptor) headerFor(slot int32, s *session, want *pool.SendProxy) []byt
 		header, _, _ := preamble.ParseProxy(a.buffer[:n][:min(n, int(a.openings.of(s).header))])
 		found.header = header
 		if want.Names() {
-			found.hello, _, _ = preamble.ParseHello(a.buffer[header.Len:n], a.buffer[preamble.Max:preamble.Max:2*preamble.Max])
+			found.hello, _, _ = preamble.ParseHello(a.buffer[min(header.Len+int(a.openings.of(s).start), n):n], a.buffer[preamble.Max:preamble.Max:2*preamble.Max])
 		}
 	}
 	source, dest := found.header.Source, found.header.Dest

@@ -321,6 +321,8 @@ func (a *Acceptor) step(slot int32, s *session) {
 		a.carryOn(slot, s, a.preamble(slot, s))
 	case stateDialing:
 		a.carryOn(slot, s, a.dialing(slot, s))
+	case stateUpgrading:
+		a.carryOn(slot, s, a.upgrading(slot, s))
 	case stateWaiting:
 		if e, left := a.left(s); left {
 			a.end(slot, s, e)

@@ -16,7 +16,7 @@ type Notice struct {
 	Errno    syscall.Errno
 	Class    metrics.ConnectError // of those about a connect
 	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here; of NoticeBadPreamble: whose it was
-	Text     string               `json:",omitzero"` // of NoticeBadPreamble: what is wrong with it
+	Text     string               `json:",omitzero"` // of NoticeBadPreamble: what is wrong with it; of NoticeNoTLS: what it said
 }
 
 // NoticeKind says what changed.
@@ -35,6 +35,7 @@ const (
 	NoticeBadPreamble                       // a client was refused for what it said first
 	NoticeEjected                           // a backend has closed too many sessions early
 	NoticeEjectionCapped                    // another one has, and enough of its pool are out
+	NoticeNoTLS                             // a backend was asked for TLS, and did not say yes
 )
 
 func (a *Acceptor) notify(n Notice) {

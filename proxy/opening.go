@@ -28,6 +28,9 @@ type opening struct {
 	dialed    int64                // clock at the last connect
 	until     uint32               // tick at which dialing or waiting ends
 	header    uint16               // length of the PROXY header that still lies in the client's socket
+	start     uint8                // and of the requests behind it that a PostgreSQL client began with
+	told      uint8                // how many of them were answered
+	upgrade   bool                 // the last was for TLS: its backend is asked for it, too
 	client    journal.Peer         // whose connection it is by that header; the zero one = the socket's peer
 	routed    metrics.ID           // pool of its route; 0 = its listener's
 	next      int32                // free list
@@ -76,10 +79,13 @@ func (o *openings) giveBack(s *session) {
 	s.opening = 0
 }
 
+// lead is how many bytes of the client's are not payload.
+func (o *opening) lead() int { return int(o.header) + int(o.start) }
+
 // outcome is what a step of the opening leads to: the state in which the session goes
 // on, or that it is over and how it ends.
 type outcome struct {
-	state state // preamble, dialing, waiting or relaying; free = it is over
+	state state // preamble, dialing, upgrading, waiting or relaying; free = it is over
 	end   ending
 }
 
@@ -87,9 +93,9 @@ func over(e ending) outcome { return outcome{end: e} }
 
 // carryOn is the one place where a step of the opening takes effect.
 //
-//	preamble, dialing, waiting   its deadline holds from now on
-//	relaying                     the record goes back, and bytes move
-//	free                         the session ends
+//	preamble, dialing, upgrading, waiting   its deadline holds from now on
+//	relaying                                the record goes back, and bytes move
+//	free                                    the session ends
 func (a *Acceptor) carryOn(slot int32, s *session, o outcome) {
 	switch o.state {
 	case stateFree:

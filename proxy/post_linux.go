@@ -57,7 +57,7 @@ func (a *Acceptor) holds(source netip.AddrPort) bool {
 	for slot := range a.slab.slots() {
 		s := a.slab.at(slot)
 		// One that is dialing may be established already, and its backend be asking.
-		if (s.state == stateRelaying || s.state == stateDialing) && a.sys.LocalAddr(int(s.fd[backend])) == source {
+		if (s.state == stateRelaying || s.state == stateDialing || s.state == stateUpgrading) && a.sys.LocalAddr(int(s.fd[backend])) == source {
 			return true
 		}
 	}

@@ -15,10 +15,11 @@ import (
 // Preamble is what a listener wants to know of a connection before it is given a backend.
 // The zero one is nothing.
 type Preamble struct {
-	Proxy   ProxyMode
-	From    []netip.Prefix `json:",omitempty"` // who may send a PROXY header
-	Timeout time.Duration  // accept to the end of the preamble
-	Routes  []Route        `json:",omitempty"` // tried before Listener.Pool
+	Proxy    ProxyMode
+	From     []netip.Prefix `json:",omitempty"` // who may send a PROXY header
+	Timeout  time.Duration  // accept to the end of the preamble
+	Postgres bool           // clients ask for TLS as PostgreSQL's do: see starttls_linux.go
+	Routes   []Route        `json:",omitempty"` // tried before Listener.Pool
 }
 
 // ProxyMode says what a listener makes of PROXY headers.
@@ -71,6 +72,7 @@ func within(prefixes []netip.Prefix, a netip.Addr) bool {
 // answer is what an inquiry found.
 type answer struct {
 	header preamble.Header
+	start  preamble.Start // valid without the rest: its client waits for answers
 	hello  preamble.Hello
 }
 
@@ -80,10 +82,19 @@ type fault struct {
 	is     error
 }
 
-// read looks for what is asked for in the first bytes of a connection. end says that no
-// more will come. Without an answer and a fault more bytes are needed.
-func (q *inquiry) read(b, scratch []byte, mayTell, end bool) (found answer, done bool, f fault) {
-	if mayTell {
+// opened is what has come of a connection, and what is known of it.
+type opened struct {
+	b        []byte // from the first byte on that is not understood
+	mayTell  bool   // a PROXY header may begin it
+	postgres bool   // requests of a PostgreSQL client may
+	end      bool   // no more will come
+}
+
+// read looks for what is asked for in the first bytes of a connection. Without an answer
+// and a fault more bytes are needed.
+func (q *inquiry) read(in opened, scratch []byte) (found answer, done bool, f fault) {
+	b, end := in.b, in.end
+	if in.mayTell {
 		h, need, err := preamble.ParseProxy(b)
 		switch {
 		case (need > 0 && end || err == preamble.FaultMissing) && q.Proxy == ProxyOptional: // then it is payload
@@ -96,15 +107,28 @@ func (q *inquiry) read(b, scratch []byte, mayTell, end bool) (found answer, done
 		}
 		found.header = h
 	}
-	if !q.hello {
+	at := found.header.Len
+	if in.postgres {
+		start, need := preamble.ParsePostgres(b[at:])
+		found.start = start
+		if need > 0 && !end {
+			return found, false, fault{}
+		}
+		at += start.Len
+	}
+	if !q.hello && !found.start.TLS {
 		return found, true, fault{}
 	}
-	h, need, err := preamble.ParseHello(b[found.header.Len:], scratch)
+	h, need, err := preamble.ParseHello(b[at:], scratch)
 	switch {
 	case err != nil:
 		return found, false, fault{metrics.ReasonHelloMalformed, err}
-	case need > 0 && end && len(b) == found.header.Len: // nothing at all behind the header: whoever serves it may say so
+	case need > 0 && end && len(b) == at && found.start.Len > 0: // it was answered, and that was all it wanted
+		return found, false, fault{metrics.ReasonClientEOF, errLeft}
+	case need > 0 && end && len(b) == at: // nothing at all behind the header: whoever serves it may say so
 		return found, true, fault{}
+	case need == 0 && !h.TLS && found.start.TLS:
+		return found, false, fault{metrics.ReasonHelloMalformed, preamble.FaultNoTLS}
 	case need > 0:
 		return found, false, shortOf(need, len(b), end, metrics.ReasonHelloMalformed)
 	}

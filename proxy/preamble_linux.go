@@ -22,7 +22,10 @@ import (
 // The watch is edge-triggered: bytes that lie there are not told of again, only new ones.
 // Each peek copies what has come so far, which preamble.Max bounds.
 
-var errCutShort = errors.New("ends in the middle")
+var (
+	errCutShort = errors.New("ends in the middle")
+	errLeft     = errors.New("the client has left")
+)
 
 // ask begins a session: with what its listener wants to know of it, or with its backend.
 func (a *Acceptor) ask(slot int32, s *session) outcome {
@@ -88,16 +91,32 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 	case n == 0:
 		return over(cutFor(metrics.ReasonClientEOF))
 	}
-	found, done, f := q.read(b[:n], a.buffer[preamble.Max:preamble.Max:2*preamble.Max], a.mayTell(l, s), s.ready[client]&eof != 0)
+	in := opened{b: b[:n], mayTell: a.mayTell(l, s), postgres: q.Postgres, end: s.ready[client]&eof != 0}
+	o := a.openings.of(s)
+	begun := o.told > 0
+	if begun { // what it was told something about is understood, whatever a reload has changed
+		in.b, in.mayTell, in.postgres = b[min(int(o.header), n):n], false, true
+	}
+	found, done, f := q.read(in, a.buffer[preamble.Max:preamble.Max:2*preamble.Max])
 	switch {
+	case f.is == errLeft:
+		return over(cutFor(f.reason))
 	case f.is != nil:
 		return a.refuse(l, s, f)
-	case !done:
-		s.ready[client] &^= readable
-		return outcome{state: statePreamble}
+	case !begun && (done || found.start.Answers != ""):
+		a.learn(s, &found)
 	}
-	a.learn(s, &found)
-	return a.goOn(slot, s, l, &found)
+	if out, ok := a.tell(slot, s, &found.start); !ok {
+		return out
+	}
+	switch {
+	case done:
+		return a.goOn(slot, s, l, &found)
+	case n == preamble.Max:
+		return a.refuse(l, s, fault{metrics.ReasonHelloMalformed, preamble.FaultTooLong})
+	}
+	s.ready[client] &^= readable
+	return outcome{state: statePreamble}
 }
 
 // goOn is the next step of a session of which all is known that its listener wants to know.

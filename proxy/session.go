@@ -7,14 +7,14 @@ import "sluice/metrics"
 //	    ┌──► preamble ──┐ (where its listener asks for one)
 //	accepted            ▼ connected                        both halves done
 //	────────► dialing ────────────► relaying ───────────────────────────────► closed(reason)
-//	          │    ▲                   │                                         ▲
+//	          │    ▲    └► upgrading ─┘ │                                         ▲
 //	          ▼    │ to try again      └── reset, idle, cut, ... ────────────────┤
 //	          waiting                                                            │
 //	          └───────────── refused, late, no backend, client gone ─────────────┘
 //
 //	each half while relaying:  open ──EOF──► flushing ──all delivered──► done (the peer is told by SHUT_WR)
 //
-// fd[client] is always valid, fd[backend] in dialing and relaying. Only
+// fd[client] is always valid, fd[backend] in dialing, upgrading and relaying. Only
 // setState moves a session, only end ends it.
 //
 // It holds no pointer: thousands of them lie in the slab, and the garbage
@@ -49,8 +49,9 @@ type state uint8
 const (
 	stateFree state = iota
 	stateDialing
-	statePreamble // for what its listener wants to know of it, see preamble_linux.go
-	stateWaiting  // for a descriptor, a source port, a backend or a place at one, see wait.go
+	stateUpgrading // its backend was asked for TLS as the client has asked, see starttls_linux.go
+	statePreamble  // for what its listener wants to know of it, see preamble_linux.go
+	stateWaiting   // for a descriptor, a source port, a backend or a place at one, see wait.go
 	stateRelaying
 )
 

@@ -308,7 +308,7 @@ func heldState(s *session) HeldState {
 	switch {
 	case s.state == stateWaiting:
 		return HeldWaiting
-	case s.state == stateDialing:
+	case s.state == stateDialing || s.state == stateUpgrading:
 		return HeldDialing
 	case s.halfClosed():
 		return HeldHalfClosed

@@ -302,7 +302,7 @@ func twoPostgres(t *testing.T) *realServer {
 	// It takes connections while it starts, and serves nobody: the check logs in (AuthenticationOk).
 	checks := []string{`check = "tcp"`, fmt.Sprintf(`send = "hex:%x"`, logIn), `expect = "hex:520000000800000000"`}
 	r := &realServer{health: checks, ask: string(ask), kill: syscall.SIGQUIT} // to the first process: all end at once
-	one := newPostgres(t)
+	one := newPostgres(t, nil)
 	dirs := [2]postgres{one, one.another(t)}
 	for i := range dirs {
 		r.addrs[i], r.marks[i] = local(dirs[i].port), fmt.Sprint(dirs[i].port)

@@ -37,22 +37,7 @@ type site struct {
 // but for "stream": then it sends size bytes of zero.
 func startSite(t *testing.T, protocols []string, size int, names ...string) *site {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{key: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
-	if s.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
+	s := newSite(t, names...)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{s.key}, NextProtos: protocols})
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +66,28 @@ func startSite(t *testing.T, protocols []string, size int, names ...string) *sit
 			}()
 		}
 	}()
+	return s
+}
+
+// newSite is the certificate of one, with a key.
+func newSite(t *testing.T, names ...string) *site {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{key: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
+	if s.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -150,7 +151,7 @@ func commandsOf(t *testing.T, addr string) int {
 
 func TestPostgreSQL(t *testing.T) {
 	pgbench := need(t, "pgbench", "postgresql")
-	addr := startPostgres(t)
+	addr := startPostgres(t, nil)
 	relays(t, addr, func(t *testing.T, s *instance) {
 		host, port, _ := net.SplitHostPort(s.addr())
 		bench := func(args ...string) string {
@@ -181,10 +182,11 @@ func TestPostgreSQL(t *testing.T) {
 	})
 }
 
-// startPostgres runs a database with one user, postgres.
-func startPostgres(t *testing.T) (addr string) {
-	p := newPostgres(t)
-	server(t, p.command())
+// startPostgres runs a database with one user, postgres, and files in its directory, by
+// name.
+func startPostgres(t *testing.T, files map[string]string, args ...string) (addr string) {
+	p := newPostgres(t, files)
+	server(t, p.command(args...))
 	awaitServer(t, local(p.port))
 	return local(p.port)
 }
@@ -197,7 +199,7 @@ type postgres struct {
 }
 
 // newPostgres makes one. It refuses to run as root.
-func newPostgres(t *testing.T) postgres {
+func newPostgres(t *testing.T, files map[string]string) postgres {
 	initdb, program := need(t, "initdb", "postgresql"), need(t, "postgres", "postgresql")
 	dir, err := os.MkdirTemp("", "sluice-postgres-") // t.TempDir is closed to other users
 	if err != nil {
@@ -205,22 +207,29 @@ func newPostgres(t *testing.T) postgres {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	as := &syscall.SysProcAttr{}
+	owner := struct{ uid, gid int }{-1, -1}
 	if os.Getuid() == 0 {
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
 			t.Fatal(err)
 		}
-		uid, _ := strconv.Atoi(nobody.Uid)
-		gid, _ := strconv.Atoi(nobody.Gid)
-		if err := os.Chown(dir, uid, gid); err != nil {
+		owner.uid, _ = strconv.Atoi(nobody.Uid)
+		owner.gid, _ = strconv.Atoi(nobody.Gid)
+		if err := os.Chown(dir, owner.uid, owner.gid); err != nil {
 			t.Fatal(err)
 		}
-		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		as.Credential = &syscall.Credential{Uid: uint32(owner.uid), Gid: uint32(owner.gid)}
 	}
 	make := exec.Command(initdb, "-D", dir, "-U", "postgres", "-A", "trust", "--no-sync", "--no-instructions")
 	make.SysProcAttr, make.Dir = as, dir
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chown(path, owner.uid, owner.gid)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return postgres{program, dir, as, freePort(t)}
 }
@@ -234,9 +243,9 @@ func (p postgres) another(t *testing.T) postgres {
 	return p
 }
 
-func (p postgres) command() *exec.Cmd {
-	run := exec.Command(p.program, "-D", p.dir, "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-F",
-		"-c", "unix_socket_directories=", "-c", "log_min_messages=fatal", "-c", "max_connections=50")
+func (p postgres) command(args ...string) *exec.Cmd {
+	run := exec.Command(p.program, append([]string{"-D", p.dir, "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-F",
+		"-c", "unix_socket_directories=", "-c", "log_min_messages=fatal", "-c", "max_connections=50"}, args...)...)
 	run.SysProcAttr, run.Dir = p.as, p.dir
 	return run
 }

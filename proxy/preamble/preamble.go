@@ -1,8 +1,10 @@
 // Package preamble reads what a client says before its first byte of payload, as far as
-// routing needs it: a PROXY header (versions 1 and 2) and the TLS ClientHello.
+// routing needs it: a PROXY header (versions 1 and 2), how a PostgreSQL client asks for
+// TLS, and the TLS ClientHello.
 //
-//	first bytes of a connection ─► ParseProxy ─► Header: whose connection this is
-//	    (all of them, each time)   ParseHello ─► Hello: the name and protocols it asks for
+//	first bytes of a connection ─► ParseProxy    ─► Header: whose connection this is
+//	    (all of them, each time)   ParsePostgres ─► Start: what it wants answered first
+//	                               ParseHello    ─► Hello: the name and protocols it asks for
 //
 //	a verdict    need > 0      undecided: at least so many bytes more
 //	             err != nil    never will be one: a Fault
@@ -29,12 +31,14 @@ const (
 	FaultChecksum              // its CRC32c is another
 	FaultTooLong               // it is longer than Max
 	FaultHello                 // a TLS record begins, and holds no ClientHello
+	FaultNoTLS                 // TLS was asked for, and something else came
 	NumFaults
 )
 
 var faults = [NumFaults]string{
 	"no PROXY header", "malformed PROXY header", "addresses of the PROXY header do not fit its family", "malformed TLVs in the PROXY header",
 	"wrong checksum in the PROXY header", "longer than 16 KiB", "malformed TLS ClientHello",
+	"asks for TLS, and does not speak it",
 }
 
 func (f Fault) Error() string {

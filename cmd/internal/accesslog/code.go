@@ -57,6 +57,8 @@ var letters = [metrics.NumReasons]byte{
 	metrics.ReasonSourceSessions:  'P',
 	metrics.ReasonSourceRate:      'P',
 	metrics.ReasonRate:            'P',
+	metrics.ReasonStartTLSRefused: 'S',
+	metrics.ReasonStartTLSTimeout: 's',
 }
 
 // code is the reason as HAProxy's two letters, or the nearest that they have: who ended
@@ -76,7 +78,7 @@ func code(r *journal.Record) [2]byte {
 	switch r.Reason {
 	case metrics.ReasonClientEOF, metrics.ReasonBackendEOF:
 		return [2]byte{first, '-'}
-	case metrics.ReasonConnectFailed, metrics.ReasonConnectTimeout, metrics.ReasonLoop:
+	case metrics.ReasonConnectFailed, metrics.ReasonConnectTimeout, metrics.ReasonLoop, metrics.ReasonStartTLSRefused, metrics.ReasonStartTLSTimeout:
 		return [2]byte{first, 'C'}
 	case metrics.ReasonQueueFull, metrics.ReasonQueueTimeout:
 		return [2]byte{first, 'Q'}

@@ -183,6 +183,8 @@ func TestCloseCodes(t *testing.T) {
 		{metrics.ReasonSourceSessions, early, "PR"},
 		{metrics.ReasonSourceRate, early, "PR"},
 		{metrics.ReasonRate, early, "PR"},
+		{metrics.ReasonStartTLSRefused, nil, "SC"},
+		{metrics.ReasonStartTLSTimeout, nil, "sC"},
 		{metrics.ReasonBackendDown, nil, "DD"},
 		{metrics.ReasonKilled, nil, "KD"},
 		{metrics.ReasonKilled, early, "KC"},

@@ -162,6 +162,7 @@ type Listener struct {
 	// What is wanted to know of a connection before a backend is: see preamble.go.
 	ProxyProtocol     string        // one of the Proxy words
 	ProxyProtocolFrom []string      // addresses and prefixes that may send a PROXY header
+	StartTLS          string        // one of the StartTLS words: how clients ask for TLS before they speak it
 	PreambleTimeout   time.Duration // from the accept to the end of what routing needs
 	Routes            []Route       // in the order of the file
 }
@@ -262,6 +263,9 @@ const (
 	ProxyOptional = "optional"
 	ProxyRequired = "required"
 
+	StartTLSOff      = "off"
+	StartTLSPostgres = "postgres"
+
 	SendProxyOff = "off"
 	SendProxyV1  = "v1"
 	SendProxyV2  = "v2"
@@ -350,6 +354,7 @@ func DefaultListener(name string) Listener {
 		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
 		// A client's header is believed, so nobody's is unless it is asked for.
 		ProxyProtocol: ProxyOff,
+		StartTLS:      StartTLSOff,
 		// Three lost segments in a row (1, 2 and 4 s) are forgiven.
 		PreambleTimeout: 10 * time.Second,
 	}

@@ -112,6 +112,7 @@ func (l Listener) notes() string {
 		{l.Access.Limited(), "access " + l.Access.String()},
 		{l.Limit.String() != "", "at most " + l.Limit.String()},
 		{l.ProxyProtocol != ProxyOff, fmt.Sprintf("PROXY header %s from %s", l.ProxyProtocol, strings.Join(l.ProxyProtocolFrom, " "))},
+		{l.StartTLS != StartTLSOff, "answers " + l.StartTLS + " clients that ask for TLS"},
 		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},
 		{l.WaitForBackend > 0, fmt.Sprintf("at most %d wait %s for a backend", l.MaxWaiting, short(l.WaitForBackend))},
 	} {

@@ -180,6 +180,9 @@ func fitPreamble(l *Listener, p *Pool) {
 	if p.SendProxy != SendProxyV2 {
 		p.SendProxyTLVs = nil
 	}
+	if len(l.Routes[0].SNI)+len(l.Routes[0].ALPN) == 0 {
+		l.StartTLS = StartTLSOff
+	}
 }
 
 // fitting is h with the default of every key that means nothing to its check.

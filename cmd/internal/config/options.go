@@ -126,6 +126,7 @@ var options = []option{
 	{"listener.*.share", rebind, boolean, func(s scope) any { return &s.l.Share }},
 	{"listener.*.proxy_protocol", live, oneOf(ProxyOff, ProxyOptional, ProxyRequired), func(s scope) any { return &s.l.ProxyProtocol }},
 	{"listener.*.proxy_protocol_from", live, prefixList, func(s scope) any { return &s.l.ProxyProtocolFrom }},
+	{"listener.*.starttls", live, oneOf(StartTLSOff, StartTLSPostgres), func(s scope) any { return &s.l.StartTLS }},
 	{"listener.*.preamble_timeout", live, duration(minWait, maxPreamble), func(s scope) any { return &s.l.PreambleTimeout }},
 
 	{"listener.*.route.*.pool", live, poolName, func(s scope) any { return &s.r.Pool }},

@@ -127,6 +127,9 @@ func (b *builder) checkPreamble(l Listener) {
 	case !on && len(l.ProxyProtocolFrom) > 0:
 		b.fault(b.origin[table+".proxy_protocol_from"], `needs proxy_protocol, such as proxy_protocol = "required": without it no header is read`)
 	}
+	if l.StartTLS != StartTLSOff && !slices.ContainsFunc(l.Routes, func(r Route) bool { return len(r.SNI)+len(r.ALPN) > 0 }) {
+		b.fault(b.origin[table+".starttls"], `needs a route with sni or alpn: without one clients and backends agree on TLS by themselves`)
+	}
 	if l.Buffer > 0 && l.Buffer < minPreambleBuffer && (on || len(l.Routes) > 0) {
 		b.fault(b.origin[table+".buffer"], "must be at least %d, or 0, where proxy_protocol or routes are used: what they read must fit into it", minPreambleBuffer)
 	}

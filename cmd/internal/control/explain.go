@@ -141,7 +141,7 @@ func (f *front) address() string {
 	if f.group == nil {
 		return f.bind.Address
 	}
-	return f.group.Addr().String()
+	return f.group.Address()
 }
 
 func limitsOf(p *proxy.Plan, l *proxy.Listener, seen proxy.Foreseen) []admin.ExplainedLimit {

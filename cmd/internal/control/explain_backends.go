@@ -133,6 +133,8 @@ func steeringWords(policy string, seats int) string {
 		return "there is one acceptor"
 	case policy == effectiveHandOff:
 		return fmt.Sprintf("the kernel hashes the client's address and port with a secret: any of the %d; who has too many passes it on to the one with the fewest", seats)
+	case policy == effectiveShared:
+		return fmt.Sprintf("one queue, and whoever of the %d wakes first; who has too many passes it on to the one with the fewest", seats)
 	case policy == steering.CPU.String():
 		return "the acceptor of the CPU that gets the SYN"
 	case policy == steering.Least.String():

@@ -157,9 +157,12 @@ func (p *prospect) copyTargets(from *metrics.Board, inForce *state, states map[m
 // steeringOf says how acceptors would be chosen.
 func (s *service) steeringOf(then, inForce *state, f *front) admin.ExplainedSteering {
 	n := then.config.Acceptors.Number()
-	c := choose(then.config.Acceptors, f.config.Share, n, s.support)
+	_, isUnix := f.bind.UnixPath()
+	c := choose(then.config.Acceptors, f.config.Share, isUnix, n, s.support)
 	e := admin.ExplainedSteering{Policy: then.config.Acceptors.Steering, Acceptors: []admin.ExplainedAcceptor{}}
 	switch {
+	case isUnix:
+		e.Policy = effectiveShared
 	case n == 1:
 		e.Policy = steering.Hash.String()
 	case c.handOff:

@@ -39,6 +39,9 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 			log.Error("this backend is a listener of this very sluice: its sessions are ended", "remedy", "correct the backend's address, or what its name stands for here (name server, hosts file)")
 		case proxy.NoticeBadPreamble:
 			bySource.Warn("a client is refused for what it sent first", "listener", n.Name, "source", n.Source.String(), "error", n.Text)
+		case proxy.NoticeNoTLS:
+			log.Error("backend was asked for TLS as its client had asked, and did not say yes", "answer", n.Text,
+				"remedy", "let the backend speak TLS (PostgreSQL: ssl = on), or route its sessions elsewhere")
 		case proxy.NoticeEjected:
 			log.Warn("backend closes sessions before it says a word: it is picked last for a time")
 		case proxy.NoticeEjectionCapped:

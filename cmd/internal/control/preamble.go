@@ -15,7 +15,7 @@ var proxyModes = map[string]proxy.ProxyMode{
 
 // planPreamble is what a listener asks a connection before it dials.
 func (s *state) planPreamble(l config.Listener) proxy.Preamble {
-	made := proxy.Preamble{Proxy: proxyModes[l.ProxyProtocol], From: config.Prefixes(l.ProxyProtocolFrom), Timeout: l.PreambleTimeout}
+	made := proxy.Preamble{Proxy: proxyModes[l.ProxyProtocol], From: config.Prefixes(l.ProxyProtocolFrom), Timeout: l.PreambleTimeout, Postgres: l.StartTLS == config.StartTLSPostgres}
 	for _, r := range l.Routes {
 		p, _ := s.pool(r.Pool) // config has checked that it is there
 		made.Routes = append(made.Routes, proxy.Route{Name: r.Name, Pool: p.id, SNI: r.SNI, ALPN: r.ALPN, Source: config.Prefixes(r.Source)})

@@ -25,6 +25,8 @@ export const reasons = {
   proxy_untrusted: ['a PROXY header from a stranger', 'note'],
   hello_malformed: ['no TLS where a route asks for it', 'note'],
   preamble_timeout: ['its beginning was not sent in time', 'note'],
+  starttls_refused: ['its backend refused TLS', 'bad'],
+  starttls_timeout: ['its backend did not answer to TLS', 'bad'],
   backend_down: ['its backend went down', 'bad'],
   killed: ['ended by an operator', 'wait'],
   backend_left: ['its backend left the pool', 'wait'],
