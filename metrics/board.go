@@ -27,7 +27,7 @@ type Board struct {
 
 // used says how many places of each table were ever opened. Behind them all
 // cells are zero, and nobody looks.
-type used struct{ listeners, pools, targets uint32 }
+type used struct{ listeners, pools, targets, routes uint32 }
 
 // errNotBoard says that a descriptor is something else than a board of this version.
 var errNotBoard = errors.New("not a board")
@@ -96,7 +96,7 @@ func openBoard(fd int) (*Board, error) {
 		return nil, err
 	}
 	// What was opened is known to the owner only. A successor takes any place as used.
-	b.used = used{MaxListeners, MaxPools, MaxTargets}
+	b.used = used{MaxListeners, MaxPools, MaxTargets, MaxRoutes}
 	return b, nil
 }
 
@@ -129,7 +129,7 @@ func (b *Board) Close() error {
 	return errors.Join(Unmap(b.mem), closeFD(b.fd))
 }
 
-// Acceptor returns a seat's cells on itself. It and the three methods below panic
+// Acceptor returns a seat's cells on itself. It and the four methods below panic
 // if the seat or the ID's index is out of range (ID.Valid).
 func (b *Board) Acceptor(seat int) *AcceptorCells {
 	return seatCells[AcceptorCells](b, acceptorTable, seat, 0)
@@ -148,6 +148,11 @@ func (b *Board) Pool(seat int, id ID) *PoolCells {
 // Target returns a seat's cells on a target.
 func (b *Board) Target(seat int, id ID) *TargetCells {
 	return seatCells[TargetCells](b, targetTable, seat, id.Index())
+}
+
+// Route returns a seat's cells on a route.
+func (b *Board) Route(seat int, id ID) *RouteCells {
+	return seatCells[RouteCells](b, routeTable, seat, id.Index())
 }
 
 // Held holds, by target index, how many sessions hold it over all acceptors: the

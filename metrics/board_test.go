@@ -33,7 +33,7 @@ func TestPlacesDoNotOverlap(t *testing.T) {
 		queueAt(0): b.words(queueAt(0), queueStride), queueAt(MaxPools - 1): b.words(queueAt(MaxPools-1), queueStride),
 	}
 	for stripe := range stripes {
-		for _, table := range []table{acceptorTable, listenerTable, poolTable, targetTable} {
+		for _, table := range []table{acceptorTable, listenerTable, poolTable, targetTable, routeTable} {
 			perPage := uint32(table.perPage)
 			for _, index := range []uint32{0, perPage - 1, perPage, table.places - 1} {
 				at := table.place(stripe, min(index, table.places-1))

@@ -94,6 +94,12 @@ type PoolCells struct {
 	_         [2]uint64
 }
 
+// RouteCells are one acceptor's figures on one route. Several share a cache line: they are
+// in the acceptor's stripe, where nobody else writes.
+type RouteCells struct {
+	Sessions Counter // that took it
+}
+
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache
 // line of their own, the control plane's on the acceptor.
 type AcceptorCells struct {

@@ -42,7 +42,7 @@ var fixtureTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // The IDs of the fixture. Each kind has its own numbers.
 var (
 	webID, quietID, oldID = NewID(0, 1), NewID(1, 1), NewID(2, 1)
-	poolID                = NewID(0, 1)
+	poolID, apiID         = NewID(0, 1), NewID(3, 1)
 	db1ID, db2ID, db3ID   = NewID(0, 1), NewID(1, 2), NewID(2, 1)
 )
 
@@ -70,6 +70,7 @@ func fixtureTopology() Topology {
 			ID: webID, Name: "web", Bind: ":0", Address: "[::]:8080", Addresses: []string{"[::]:8080"}, Pool: "web", MaxSessions: 100, Leaving: true,
 			Steering: Steering{Requested: "auto", Effective: "hash", Reason: "not_permitted"},
 			Queues:   map[int]Queue{0: {Length: 1, Limit: 4096, Drops: 7}},
+			Routes:   []Route{{ID: apiID, Name: "api", Pool: "web", On: "sni api.example.com"}, {Name: "gone", Pool: "web", On: "alpn h2"}},
 		}},
 		Pools: []Pool{{
 			ID: poolID, Name: "web", Pick: "round_robin", Panic: true, Queue: 20,
@@ -99,6 +100,7 @@ func openFixture(b *Board) {
 		b.OpenListener(id)
 	}
 	b.OpenPool(poolID)
+	b.OpenRoute(apiID)
 	for _, id := range []ID{db1ID, db2ID, db3ID} {
 		b.OpenTarget(id)
 	}
@@ -114,6 +116,7 @@ func fixture(t *testing.T) Snapshot {
 	for a, accepted := range []uint64{60, 40} {
 		l := b.Listener(a, webID)
 		l.Accepted.Add(accepted)
+		b.Route(a, apiID).Sessions.Add(accepted / 2)
 		l.Active.Store(int64(2 * a))
 		l.HalfClosed.Store(int64(a))
 		l.Waiting.Store(int64(a))

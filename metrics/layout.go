@@ -11,10 +11,10 @@ import (
 //	              by target index                                      by pool            │
 //	         ┌────────────────────────────────────────────────────────────────────────────┘
 //	         ▼
-//	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536
+//	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536 │ RouteCells x 32,768
 //
 // A stripe belongs to a seat; the last one sums up the seats that have left. Cells
-// lie within one page: 5 listeners, 16 pools or 12 targets in each, and a bit of
+// lie within one page: 5 listeners, 16 pools, 12 targets or 512 routes in each, and a bit of
 // room behind them. AcceptorCells lie in the room before the first 5 listeners.
 //
 // Invariant: a place is worked out from the kind, the index and the stripe, all
@@ -25,6 +25,7 @@ const (
 	MaxListeners = 4096
 	MaxPools     = 4096
 	MaxTargets   = 65536
+	MaxRoutes    = 32768 // those of all listeners, twice: a reload may replace them all
 
 	stripes = MaxAcceptors + 1
 	retired = MaxAcceptors // the stripe of the seats that have left
@@ -50,19 +51,23 @@ const (
 	listenerSize = unsafe.Sizeof(ListenerCells{})
 	poolSize     = unsafe.Sizeof(PoolCells{})
 	targetSize   = unsafe.Sizeof(TargetCells{})
+	routeSize    = unsafe.Sizeof(RouteCells{})
 
 	pageUnit         = 4096 // the smallest page there is
 	listenersPerPage = (pageUnit - acceptorSize) / listenerSize
 	poolsPerPage     = pageUnit / poolSize
 	targetsPerPage   = pageUnit / targetSize
+	routesPerPage    = pageUnit / routeSize
 
-	acceptorAt  = 0 // from the stripe's start, as are the three below
+	acceptorAt  = 0 // from the stripe's start, as are the four below
 	listenersAt = acceptorSize
 	poolsAt     = (MaxListeners + listenersPerPage - 1) / listenersPerPage * pageUnit
 	targetsAt   = poolsAt + (MaxPools+poolsPerPage-1)/poolsPerPage*pageUnit
 	targetsEnd  = targetsAt + (MaxTargets+targetsPerPage-1)/targetsPerPage*pageUnit
-	// (820 + 256 + 5,462) pages = 25.6 MiB
-	stripeSize = (targetsEnd + pageAlign - 1) &^ (pageAlign - 1)
+	routesAt    = targetsEnd
+	routesEnd   = routesAt + (MaxRoutes+routesPerPage-1)/routesPerPage*pageUnit
+	// (820 + 256 + 5,462 + 64) pages = 25.8 MiB
+	stripeSize = (routesEnd + pageAlign - 1) &^ (pageAlign - 1)
 
 	// 1.9 GiB of addresses. Memory is spent on the pages that were touched only.
 	boardSize = (sourcesEnd + pageAlign - 1) &^ (pageAlign - 1)
@@ -82,6 +87,7 @@ var (
 	listenerTable = table{"listener", listenersAt, listenerSize, listenersPerPage, MaxListeners}
 	poolTable     = table{"pool", poolsAt, poolSize, poolsPerPage, MaxPools}
 	targetTable   = table{"target", targetsAt, targetSize, targetsPerPage, MaxTargets}
+	routeTable    = table{"route", routesAt, routeSize, routesPerPage, MaxRoutes}
 )
 
 // place returns the offset of cells on the board. A stripe or an index that is

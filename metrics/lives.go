@@ -40,6 +40,13 @@ func (b *Board) OpenTarget(id ID) {
 	b.Weighed().Add(1)
 }
 
+// OpenRoute is OpenListener for a route.
+func (b *Board) OpenRoute(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.openLocked(routeTable, id.Index(), &b.used.routes)
+}
+
 func (b *Board) openLocked(t table, index uint32, used *uint32) {
 	t.place(0, index) // panics before anything is changed
 	if index < *used {
@@ -59,6 +66,7 @@ func (b *Board) Retire(seat int) {
 	b.foldLocked(v, listenerTable, b.used.listeners)
 	b.foldLocked(v, poolTable, b.used.pools)
 	b.foldLocked(v, targetTable, b.used.targets)
+	b.foldLocked(v, routeTable, b.used.routes)
 	b.drop(seat)
 	b.lives[seat]++
 }

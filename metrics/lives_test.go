@@ -38,6 +38,7 @@ func TestReusedIndexStartsAtZero(t *testing.T) {
 			b.OpenListener(NewID(i, generation))
 			b.OpenPool(NewID(i, generation))
 			b.OpenTarget(NewID(i, generation))
+			b.OpenRoute(NewID(i, generation))
 		}
 	}
 	use := func(seat int) {
@@ -45,6 +46,7 @@ func TestReusedIndexStartsAtZero(t *testing.T) {
 			fill(b.Listener(seat, NewID(i, 1)), 1)
 			fill(b.Pool(seat, NewID(i, 1)), 1)
 			fill(b.Target(seat, NewID(i, 1)), 1)
+			fill(b.Route(seat, NewID(i, 1)), 1)
 		}
 	}
 	open(1, before, reused, after)
@@ -60,7 +62,8 @@ func TestReusedIndexStartsAtZero(t *testing.T) {
 		words := func(index uint32) (n int) {
 			return filled(cellsAt[ListenerCells](b, listenerTable.place(seat, index))) +
 				filled(cellsAt[PoolCells](b, poolTable.place(seat, index))) +
-				filled(cellsAt[TargetCells](b, targetTable.place(seat, index)))
+				filled(cellsAt[TargetCells](b, targetTable.place(seat, index))) +
+				filled(cellsAt[RouteCells](b, routeTable.place(seat, index)))
 		}
 		if got := words(reused); got != 0 {
 			t.Errorf("stripe %d: %d words of the reused index are left", seat, got)

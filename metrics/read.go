@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -67,6 +68,7 @@ type reader struct {
 	poolSum     PoolCells
 	targetSum   TargetCells
 	socketSum   ListenerCells
+	routeSum    RouteCells
 
 	// Memory of the Snapshot, by the hundred: it has an array or two for each of 10,000
 	// backends.
@@ -106,11 +108,23 @@ func (r *reader) listener(l Listener) ListenerStats {
 		Acceptors:  make([]ListenerSocket, len(r.acceptors)),
 	}
 	st.Queues = nil // now with the acceptors
+	st.Routes = r.routes(l.Routes)
 	for i, a := range r.acceptors {
 		st.Acceptors[i] = r.socket(l, a)
 	}
 	st.Balance = r.balance(&st)
 	return st
+}
+
+func (r *reader) routes(of []Route) []Route {
+	all := slices.Clone(of)
+	for i := range all {
+		if route := &all[i]; route.ID != 0 {
+			sumOf(r, &r.routeSum, routeTable, route.ID.Index())
+			route.Sessions = r.routeSum.Sessions.Load()
+		}
+	}
+	return all
 }
 
 func (r *reader) socket(l Listener, a Acceptor) ListenerSocket {

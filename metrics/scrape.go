@@ -57,6 +57,8 @@ var (
 	listenerReceived    = counter("listener_received_bytes_total", "Bytes from clients, by how they were moved.", "listener", "path")
 	listenerSent        = counter("listener_sent_bytes_total", "Bytes to clients, by how they were moved.", "listener", "path")
 	listenerDuration    = histogram("listener_connection_duration_seconds", "Accept to last close.", "listener")
+	listenerRouted      = counter("listener_routed_connections_total", "Sessions that took a route; those that took none are not in it.", "listener", "route")
+
 	// The one balance figure that Prometheus cannot work out well: chi-square
 	// needs true counts over a common window, and increase() extrapolates from
 	// scrapes. No sample while nothing was accepted, for 0 would say "even".
@@ -236,6 +238,11 @@ func (out *sink) listener(l ListenerStats) {
 	out.counts(listenerReceived, l.Received, l.Name)
 	out.counts(listenerSent, l.Sent, l.Name)
 	out.histogram(listenerDuration, l.Duration, l.Name)
+	for _, r := range l.Routes {
+		if r.ID != 0 {
+			out.value(listenerRouted, float64(r.Sessions), l.Name, r.Name)
+		}
+	}
 	if accepts := l.Balance.Accepts; accepts.Total > 0 {
 		out.value(listenerChiSquare, accepts.ChiSquare, l.Name)
 	}

@@ -104,9 +104,11 @@ type Listener struct {
 
 // Route leads some of a listener's sessions to a pool of their own.
 type Route struct {
-	Name string `json:"name"`
-	Pool string `json:"pool"`
-	On   string `json:"on"` // what it goes by, in words
+	ID       ID     `json:"id"` // 0 = nobody takes it any more
+	Name     string `json:"name"`
+	Pool     string `json:"pool"`
+	On       string `json:"on"`       // what it goes by, in words
+	Sessions uint64 `json:"sessions"` // that took it; a Snapshot's
 }
 
 // Leads says whether a listener has sessions for a pool.

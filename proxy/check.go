@@ -37,8 +37,8 @@ func (p *Plan) Check() error {
 			return fmt.Errorf("listener %q: no pool %#x", l.Name, uint64(l.Pool))
 		}
 		for _, r := range l.Preamble.Routes {
-			if !pools.has(r.Pool) {
-				return fmt.Errorf("listener %q, route %q: no pool %#x", l.Name, r.Name, uint64(r.Pool))
+			if !pools.has(r.Pool) || !r.ID.Valid(metrics.MaxRoutes) {
+				return fmt.Errorf("listener %q, route %q: no pool %#x, or bad id %#x", l.Name, r.Name, uint64(r.Pool), uint64(r.ID))
 			}
 		}
 	}

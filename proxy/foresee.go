@@ -62,8 +62,8 @@ func (p *Plan) Foresee(b *metrics.Board, l *Listener, set *access.Set, v Visitor
 	if full && (!f.Turned || l.Preamble.Proxy != ProxyOff) { // it takes a place before a header is waited for
 		f.turn(metrics.RejectMaxSessions)
 	}
-	if r := newRouter(l.Preamble.Routes).rule(&v.hello, v.Client); r != nil {
-		f.Route, f.Pool = r.name, r.pool
+	if r := newRouter(l.Preamble.Routes).find(&v.hello, v.Client); r != nil {
+		f.Route, f.Pool = r.Name, r.Pool
 	}
 	return f
 }

@@ -35,6 +35,7 @@ const (
 
 // Route leads the sessions that match all that it names to a pool of their own.
 type Route struct {
+	ID     metrics.ID
 	Name   string
 	Pool   metrics.ID
 	SNI    []string       `json:",omitempty"` // in lower case; *.example.com is any name below it. None = any client
@@ -157,13 +158,13 @@ type router struct {
 type rule struct {
 	alpn   []string
 	source netip.Prefix // not valid = any
-	pool   metrics.ID
-	name   string
+	to     *Route
 }
 
 func newRouter(routes []Route) router {
 	r := router{byName: map[string][]rule{}}
-	for _, route := range routes {
+	for i := range routes {
+		route := &routes[i]
 		sources := route.Source
 		if len(sources) == 0 {
 			sources = []netip.Prefix{{}}
@@ -175,7 +176,7 @@ func newRouter(routes []Route) router {
 		for _, name := range names {
 			name = strings.TrimPrefix(name, "*")
 			for _, source := range sources {
-				r.byName[name] = append(r.byName[name], rule{route.ALPN, source, route.Pool, route.Name})
+				r.byName[name] = append(r.byName[name], rule{route.ALPN, source, route})
 			}
 		}
 	}
@@ -187,20 +188,12 @@ func newRouter(routes []Route) router {
 	return r
 }
 
-// find is the pool of a session's route; 0 = it has none.
-func (r router) find(h *preamble.Hello, client netip.Addr) metrics.ID {
-	if l := r.rule(h, client); l != nil {
-		return l.pool
-	}
-	return 0
-}
-
-// rule is the one that a session goes by; nil = none.
-func (r router) rule(h *preamble.Hello, client netip.Addr) *rule {
+// find is a session's route; nil = it has none.
+func (r router) find(h *preamble.Hello, client netip.Addr) *Route {
 	name := h.Name()
 	if len(name) > 0 {
-		if l := among(r.byName[string(name)], h, client); l != nil {
-			return l
+		if to := among(r.byName[string(name)], h, client); to != nil {
+			return to
 		}
 		for rest := name; ; {
 			dot := bytes.IndexByte(rest[1:], '.')
@@ -208,8 +201,8 @@ func (r router) rule(h *preamble.Hello, client netip.Addr) *rule {
 				break
 			}
 			rest = rest[1+dot:]
-			if l := among(r.byName[string(rest)], h, client); l != nil {
-				return l
+			if to := among(r.byName[string(rest)], h, client); to != nil {
+				return to
 			}
 			if len(rest) < 2 {
 				break
@@ -219,11 +212,11 @@ func (r router) rule(h *preamble.Hello, client netip.Addr) *rule {
 	return among(r.byName[""], h, client)
 }
 
-func among(rules []rule, h *preamble.Hello, client netip.Addr) *rule {
+func among(rules []rule, h *preamble.Hello, client netip.Addr) *Route {
 	for i := range rules {
 		l := &rules[i]
 		if l.speaks(h) && (!l.source.IsValid() || l.source.Contains(client)) {
-			return l
+			return l.to
 		}
 	}
 	return nil

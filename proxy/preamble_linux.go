@@ -122,7 +122,10 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 // goOn is the next step of a session of which all is known that its listener wants to know.
 func (a *Acceptor) goOn(slot int32, s *session, l *listener, found *answer) outcome {
 	if len(l.inquiry.Routes) > 0 {
-		a.openings.of(s).routed = l.inquiry.routes.find(&found.hello, a.clientOf(s).Addr())
+		if to := l.inquiry.routes.find(&found.hello, a.clientOf(s).Addr()); to != nil {
+			a.openings.of(s).routed = to.Pool
+			a.Board.Route(a.Seat, to.ID).Sessions.Add(1)
+		}
 	}
 	if l.learns() && l.guarded() {
 		return a.enterLearnt(slot, s, l)

@@ -361,7 +361,11 @@ func TestRoutes(t *testing.T) {
 			want = id(c.want)
 		}
 		source := netip.MustParseAddr(c.source)
-		if got := r.find(&h, source); got != want {
+		var got metrics.ID
+		if to := r.find(&h, source); to != nil {
+			got = to.Pool
+		}
+		if got != want {
 			t.Errorf("%q, %q, %s: pool %v, want %v", c.name, c.alpn, c.source, got, want)
 		}
 		if n := testing.AllocsPerRun(100, func() { r.find(&h, source) }); n != 0 {

@@ -66,6 +66,16 @@ var overview = board{
 					{`sum by (listener) (rate(sluice_acceptor_queue_drops_total{LISTENER}[$__rate_interval]))`, "{{listener}} dropped by the kernel"},
 				}},
 		}},
+		{"Beginnings", []panel{
+			{kind: lines, title: "Sessions by route", width: 12, unit: "cps", min: at(0), stack: true,
+				about:   "Sessions that took each route. Those that took none went to their listener's own pool.",
+				queries: []query{{`sum by (listener, route) (rate(sluice_listener_routed_connections_total{LISTENER}[$__rate_interval]))`, "{{listener}} {{route}}"}}},
+			{kind: lines, title: "Refused for how they began", width: 12, unit: "cps", min: at(0),
+				about: "Sessions that ended for their PROXY header (missing, wrong, from a stranger), their ClientHello, or that they were late with it; those whose client the header named and who may not enter; and those whose backend was asked for TLS and did not say yes.",
+				queries: []query{
+					{`sum by (listener, reason) (rate(sluice_listener_closed_connections_total{LISTENER,reason=~"` + beginnings + `"}[$__rate_interval]))`, "{{listener}} {{reason}}"},
+				}},
+		}},
 		{"Duration", []panel{
 			{kind: lines, title: "Duration of sessions", width: 12, unit: "s", min: at(0),
 				about: "From accept to the last close, of the sessions that ended.",
@@ -101,6 +111,10 @@ var overview = board{
 }
 
 // failures are the close reasons of sessions that were not served, as a pattern.
-const failures = "connect_failed|connect_timeout|no_backend|worker_died|internal_error|loop"
+const failures = "connect_failed|connect_timeout|no_backend|worker_died|internal_error|loop|starttls_refused|starttls_timeout"
+
+// beginnings are those of sessions that ended for what their clients, or for starttls their
+// backends, said first.
+const beginnings = "proxy_missing|proxy_malformed|proxy_untrusted|hello_malformed|preamble_timeout|denied|source_sessions|source_rate|rate|starttls_refused|starttls_timeout"
 
 var toBalance = link{"Accept balance of ${__field.labels.listener}", acceptBalance.slug, "listener"}

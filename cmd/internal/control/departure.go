@@ -244,6 +244,7 @@ func (s *service) forget() {
 	}
 	s.ledger.targets.forget(reached, s.isHeld)
 	s.ledger.pools.forget(reached, func(metrics.ID) bool { return false })
+	s.ledger.routes.forget(reached, func(metrics.ID) bool { return false })
 	s.ledger.listeners.forget(reached, func(id metrics.ID) bool {
 		return slices.ContainsFunc(s.gone, func(f *front) bool { return f.id == id })
 	})

@@ -13,12 +13,31 @@ var proxyModes = map[string]proxy.ProxyMode{
 	config.ProxyOff: proxy.ProxyOff, config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
 }
 
+// numberRoutes gives each route its number. The cells of new ones are opened.
+func (s *state) numberRoutes(l *ledger, board *metrics.Board) error {
+	s.routes = map[routeName]metrics.ID{}
+	for _, f := range s.fronts {
+		for _, r := range f.config.Routes {
+			name := routeName{f.config.Name, r.Name}
+			id, isNew, err := l.routes.mint(name)
+			if err != nil {
+				return err
+			}
+			if isNew {
+				board.OpenRoute(id)
+			}
+			s.routes[name] = id
+		}
+	}
+	return nil
+}
+
 // planPreamble is what a listener asks a connection before it dials.
 func (s *state) planPreamble(l config.Listener) proxy.Preamble {
 	made := proxy.Preamble{Proxy: proxyModes[l.ProxyProtocol], From: config.Prefixes(l.ProxyProtocolFrom), Timeout: l.PreambleTimeout, Postgres: l.StartTLS == config.StartTLSPostgres}
 	for _, r := range l.Routes {
 		p, _ := s.pool(r.Pool) // config has checked that it is there
-		made.Routes = append(made.Routes, proxy.Route{Name: r.Name, Pool: p.id, SNI: r.SNI, ALPN: r.ALPN, Source: config.Prefixes(r.Source)})
+		made.Routes = append(made.Routes, proxy.Route{ID: s.routes[routeName{l.Name, r.Name}], Name: r.Name, Pool: p.id, SNI: r.SNI, ALPN: r.ALPN, Source: config.Prefixes(r.Source)})
 	}
 	return made
 }
@@ -59,9 +78,9 @@ func showProxy(l config.Listener) string {
 	return l.ProxyProtocol
 }
 
-func showRoutes(l config.Listener) (all []metrics.Route) {
+func (s *state) showRoutes(l config.Listener) (all []metrics.Route) {
 	for _, r := range l.Routes {
-		all = append(all, metrics.Route{Name: r.Name, Pool: r.Pool, On: r.On()})
+		all = append(all, metrics.Route{ID: s.routes[routeName{l.Name, r.Name}], Name: r.Name, Pool: r.Pool, On: r.On()})
 	}
 	return all
 }

@@ -34,10 +34,10 @@ func (s *service) snapshot() metrics.Snapshot {
 		Workers:   s.host.Workers(),
 	}
 	for _, f := range st.fronts {
-		s.show(&t, f, f.leaving != nil)
+		s.show(&t, st, f, f.leaving != nil)
 	}
 	for _, f := range gone {
-		s.show(&t, f, true)
+		s.show(&t, st, f, true)
 	}
 	states, panics := s.health.Snapshot()
 	t.Health = states
@@ -54,7 +54,7 @@ func (s *service) snapshot() metrics.Snapshot {
 
 // show adds a front. One that leaves has the name of its successor, if it has one, and is
 // shown as a part of it: a total does not go backwards.
-func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
+func (s *service) show(t *metrics.Topology, st *state, f *front, leaving bool) {
 	for i := range t.Listeners {
 		if l := &t.Listeners[i]; l.ID == f.id || slices.Contains(l.Earlier, f.id) {
 			return // it leaves at this moment, and is in both lists
@@ -70,7 +70,7 @@ func (s *service) show(t *metrics.Topology, f *front, leaving bool) {
 		return
 	}
 	t.Listeners = append(t.Listeners, metrics.Listener{
-		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Address(), Addresses: []string{f.group.Address()}, Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: showRoutes(f.config),
+		ID: f.id, Name: f.config.Name, Leaving: leaving, Bind: f.config.Bind, Address: f.group.Address(), Addresses: []string{f.group.Address()}, Pool: f.config.Pool, Proxy: showProxy(f.config), Routes: st.showRoutes(f.config),
 		MaxSessions: f.config.MaxSessions, Steering: f.steered.shown(), Queues: s.queues(f.group),
 	})
 }

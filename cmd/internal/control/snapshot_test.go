@@ -33,7 +33,7 @@ func TestSnapshotShowsWhoLeavesOnce(t *testing.T) {
 	} {
 		var top metrics.Topology
 		for _, f := range row.shown {
-			(&service{}).show(&top, f, f.leaving != nil)
+			(&service{}).show(&top, &state{}, f, f.leaving != nil)
 		}
 		if len(top.Listeners) != 1 || top.Listeners[0].ID != row.shown[0].id || !slices.Equal(top.Listeners[0].Earlier, row.earlier) {
 			t.Errorf("%s: %+v", name, top.Listeners)

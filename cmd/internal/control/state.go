@@ -23,6 +23,7 @@ type state struct {
 	fronts     []*front // in the order of the configuration, then those that leave
 	pools      []pooled // the same
 	addresses  addresses
+	routes     map[routeName]metrics.ID
 	plan       *proxy.Plan
 	generation uint64
 }
@@ -45,7 +46,11 @@ type ledger struct {
 	listeners *ids[frontName]
 	pools     *ids[string]
 	targets   *ids[target]
+	routes    *ids[routeName]
 }
+
+// routeName names a route, whatever its listener is bound to.
+type routeName struct{ listener, route string }
 
 // frontName tells apart a listener and its predecessor of the same name that leaves.
 type frontName struct {
@@ -56,6 +61,7 @@ type frontName struct {
 func newLedger() *ledger {
 	return &ledger{
 		newIDs[frontName]("listeners", metrics.MaxListeners), newIDs[string]("pools", metrics.MaxPools), newIDs[target]("backend addresses", metrics.MaxTargets),
+		newIDs[routeName]("routes", metrics.MaxRoutes),
 	}
 }
 
@@ -134,6 +140,9 @@ func (s *state) makePlan(l *ledger, board *metrics.Board) error {
 	s.plan = &proxy.Plan{Generation: s.generation, MaxSessions: s.config.Limits.MaxSessions}
 	for _, seat := range s.seats {
 		s.plan.Seats = append(s.plan.Seats, proxy.Seat{Number: seat.number, Phase: seat.phase()})
+	}
+	if err := s.numberRoutes(l, board); err != nil {
+		return err
 	}
 	for _, f := range s.fronts {
 		p, _ := s.pool(f.config.Pool) // config has checked that it is there
@@ -218,7 +227,10 @@ func (s *state) watched() []health.Pool {
 
 // dropMissing lets go of the numbers of what s no longer has.
 func (s *state) dropMissing(l *ledger) {
-	fronts, pools, targets := map[metrics.ID]bool{}, map[metrics.ID]bool{}, map[metrics.ID]bool{}
+	fronts, pools, targets, routes := map[metrics.ID]bool{}, map[metrics.ID]bool{}, map[metrics.ID]bool{}, map[metrics.ID]bool{}
+	for _, id := range s.routes {
+		routes[id] = true
+	}
 	for _, f := range s.plan.Listeners {
 		fronts[f.ID] = true
 	}
@@ -231,6 +243,7 @@ func (s *state) dropMissing(l *ledger) {
 	dropMissing(l.listeners, fronts, s.generation)
 	dropMissing(l.pools, pools, s.generation)
 	dropMissing(l.targets, targets, s.generation)
+	dropMissing(l.routes, routes, s.generation)
 }
 
 func dropMissing[K comparable](m *ids[K], has map[metrics.ID]bool, generation uint64) {
