@@ -22,6 +22,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
 )
 
@@ -139,6 +140,12 @@ func (b *Tab) Go(url string) {
 	b.complaints, b.requests = nil, nil
 	b.mu.Unlock()
 	do(b, chromedp.Navigate(url))
+}
+
+// TrustAll takes any certificate from now on: those of tests are nobody's.
+func (b *Tab) TrustAll() {
+	b.t.Helper()
+	do(b, call(security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}))
 }
 
 // Look sets the size of the window in CSS pixels, and the theme: light or dark.
