@@ -50,23 +50,25 @@ var (
 
 // ListenerCells are one acceptor's figures on one listener.
 type ListenerCells struct {
-	Accepted     Counter                  // connections returned by accept4
-	Active       Gauge                    // sessions held here: accepted or taken, and not yet closed
-	Opened       Gauge                    // the sum of when these began: CLOCK_MONOTONIC, nanoseconds; moves with Active, may wrap around
-	HalfClosed   Gauge                    // of these, sessions with one half done
-	AcceptErrors [maxAcceptErrors]Counter // failed accept4 calls
-	Rejected     [maxRejects]Counter      // closed before they became sessions
-	Closed       [maxReasons]Counter      // sessions ended, by reason
-	Received     [maxPaths]Counter        // bytes from clients, counted when written to the backend
-	Sent         [maxPaths]Counter        // bytes to clients
-	HandedOff    Counter                  // accepted here, passed to another acceptor
-	Taken        Counter                  // passed here by another acceptor
-	Rescued      Counter                  // accepted here from a hung acceptor's socket
-	Duration     DurationHistogram        // accept to last close; as many as Closed
-	Wait         LatencyHistogram         // time spent in the accept queue
-	Waiting      Gauge                    // of the sessions held here, those that wait for a backend
-	Waited       [maxWaitEnds]Counter     // sessions that had to, by how that ended
-	_            [4]uint64                // to a whole number of cache lines; new fields come out of here
+	Accepted      Counter                  // connections returned by accept4
+	Active        Gauge                    // sessions held here: accepted or taken, and not yet closed
+	Opened        Gauge                    // the sum of when these began: CLOCK_MONOTONIC, nanoseconds; moves with Active, may wrap around
+	HalfClosed    Gauge                    // of these, sessions with one half done
+	AcceptErrors  [maxAcceptErrors]Counter // failed accept4 calls
+	Rejected      [maxRejects]Counter      // closed before they became sessions
+	Closed        [maxReasons]Counter      // sessions ended, by reason
+	Received      [maxPaths]Counter        // bytes from clients, counted when written to the backend
+	Sent          [maxPaths]Counter        // bytes to clients
+	HandedOff     Counter                  // accepted here, passed to another acceptor
+	Taken         Counter                  // passed here by another acceptor
+	Rescued       Counter                  // accepted here from a hung acceptor's socket
+	Duration      DurationHistogram        // accept to last close; as many as Closed
+	Wait          LatencyHistogram         // time spent in the accept queue
+	Waiting       Gauge                    // of the sessions held here, those that wait for a backend
+	Waited        [maxWaitEnds]Counter     // sessions that had to, by how that ended
+	HeldBack      [2]Counter               // times that a session waited for its bandwidth limit, by direction: from its client, to it
+	HeldBackNanos [2]Counter               // and for how long
+	_             [8]uint64                // to a whole number of cache lines; new fields come out of here
 }
 
 // TargetCells are one acceptor's figures on one target.

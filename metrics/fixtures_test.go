@@ -121,6 +121,8 @@ func fixture(t *testing.T) Snapshot {
 		l.HalfClosed.Store(int64(a))
 		l.Waiting.Store(int64(a))
 		l.Waited[WaitConnected].Add(6)
+		l.HeldBack[1].Add(8)
+		l.HeldBackNanos[1].Add(2_500_000_000)
 		l.AcceptErrors[AcceptEMFILE].Add(1)
 		l.Rejected[RejectMaxSessions].Add(1)
 		l.Closed[ReasonClientEOF].Add(accepted - 1 - uint64(2*a))

@@ -104,6 +104,7 @@ func (r *reader) listener(l Listener) ListenerStats {
 		Closed:     r.counts(reasonNames[:], c.Closed[:]),
 		Received:   r.counts(pathNames[:], c.Received[:]),
 		Sent:       r.counts(pathNames[:], c.Sent[:]),
+		HeldBack:   c.heldBack(),
 		Duration:   r.histogram(DurationBuckets[:], c.Duration.Buckets[:], &c.Duration.Nanos),
 		Acceptors:  make([]ListenerSocket, len(r.acceptors)),
 	}
@@ -123,6 +124,13 @@ func (r *reader) routes(of []Route) []Route {
 			sumOf(r, &r.routeSum, routeTable, route.ID.Index())
 			route.Sessions = r.routeSum.Sessions.Load()
 		}
+	}
+	return all
+}
+
+func (c *ListenerCells) heldBack() (all []HeldBack) {
+	for d, name := range directionNames {
+		all = append(all, HeldBack{name, c.HeldBack[d].Load(), float64(c.HeldBackNanos[d].Load()) / 1e9})
 	}
 	return all
 }

@@ -56,6 +56,8 @@ var (
 	listenerWaited      = counter("listener_waited_connections_total", "Sessions that had to wait for a backend, by how the wait ended.", "listener", "result")
 	listenerReceived    = counter("listener_received_bytes_total", "Bytes from clients, by how they were moved.", "listener", "path")
 	listenerSent        = counter("listener_sent_bytes_total", "Bytes to clients, by how they were moved.", "listener", "path")
+	listenerHeldBack    = counter("listener_held_back_total", "Times that a session waited for a bandwidth limit.", "listener", "direction")
+	listenerHeldSeconds = counter("listener_held_back_seconds_total", "Time that sessions waited for a bandwidth limit.", "listener", "direction")
 	listenerDuration    = histogram("listener_connection_duration_seconds", "Accept to last close.", "listener")
 	listenerRouted      = counter("listener_routed_connections_total", "Sessions that took a route; those that took none are not in it.", "listener", "route")
 
@@ -237,6 +239,10 @@ func (out *sink) listener(l ListenerStats) {
 	out.counts(listenerWaited, l.Waited, l.Name)
 	out.counts(listenerReceived, l.Received, l.Name)
 	out.counts(listenerSent, l.Sent, l.Name)
+	for _, h := range l.HeldBack {
+		out.value(listenerHeldBack, float64(h.Times), l.Name, h.Direction)
+		out.value(listenerHeldSeconds, h.Seconds, l.Name, h.Direction)
+	}
 	out.histogram(listenerDuration, l.Duration, l.Name)
 	for _, r := range l.Routes {
 		if r.ID != 0 {

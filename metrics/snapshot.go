@@ -28,9 +28,17 @@ type ListenerStats struct {
 	Closed     Counts           `json:"closed"`         // by Reason
 	Received   Counts           `json:"received_bytes"` // from clients, by Path
 	Sent       Counts           `json:"sent_bytes"`     // to clients, by Path
+	HeldBack   []HeldBack       `json:"held_back"`      // by a bandwidth limit, by direction
 	Duration   Histogram        `json:"session_duration"`
 	Acceptors  []ListenerSocket `json:"acceptors"`
 	Balance    ListenerBalance  `json:"balance"`
+}
+
+// HeldBack is what sessions waited for a bandwidth limit.
+type HeldBack struct {
+	Direction string  `json:"direction"` // upload = from clients, download = to them
+	Times     uint64  `json:"times"`
+	Seconds   float64 `json:"seconds"`
 }
 
 // ListenerSocket is one acceptor's part of a listener.

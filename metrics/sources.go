@@ -9,7 +9,7 @@ import (
 
 // What all acceptors of a service know of where clients come from lies behind the stripes:
 //
-//	Sources (a table of fixed size) │ what each seat holds of each Source │ Rates, by listener index
+//	Sources (a table of fixed size) │ what each seat holds of each Source │ Rates │ Spent, by listener index
 //
 // Package access says what is in a Source. Pages that nobody uses cost nothing.
 const (
@@ -20,7 +20,8 @@ const (
 	sourcesHeldAt = sourcesAt + MaxSources*unsafe.Sizeof(Source{})
 	sourcesHeld   = MaxSources * unsafe.Sizeof(atomic.Uint32{}) // of one seat
 	ratesAt       = sourcesHeldAt + MaxAcceptors*sourcesHeld
-	sourcesEnd    = ratesAt + MaxListeners*unsafe.Sizeof(Gauge{})
+	spentAt       = ratesAt + MaxListeners*unsafe.Sizeof(Gauge{})
+	sourcesEnd    = spentAt + MaxListeners*unsafe.Sizeof([2]Gauge{})
 )
 
 // Source is what is known of one source of connections.
@@ -49,6 +50,10 @@ func (b *Board) SourcesHeld(seat int) []atomic.Uint32 {
 // Rates hold, by listener index, as far as the rate of its new sessions is spent, as
 // Source.Next does.
 func (b *Board) Rates() []Gauge { return unsafe.Slice(cellsAt[Gauge](b, ratesAt), MaxListeners) }
+
+// Spent hold, by listener index and direction, as far as the bandwidth of all its sessions is
+// spent, as Source.Next does.
+func (b *Board) Spent() [][2]Gauge { return unsafe.Slice(cellsAt[[2]Gauge](b, spentAt), MaxListeners) }
 
 // Secret is what sources are hashed with, so that nobody outside can choose those that meet.
 func (b *Board) Secret() [2]uint64 { return b.header().secret }

@@ -184,6 +184,9 @@ var pathNames = [NumPaths]string{"copy", "splice"}
 
 func (p Path) String() string { return nameOf(pathNames[:], int(p)) }
 
+// directionNames are the two halves of a session, as the keys of bandwidth limits name them.
+var directionNames = [2]string{"upload", "download"}
+
 // The results of a reload.
 const (
 	ReloadSuccess = "success"

@@ -100,6 +100,7 @@ type holdings struct {
 	random   *rand.Rand
 	probes   probes
 	surveys  surveys
+	pacings  []pacing // by slot, as long as the last that needed one
 }
 
 // bufferSize is the acceptor's one read buffer. A read that fills streamSize of it

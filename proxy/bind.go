@@ -64,6 +64,8 @@ type listener struct {
 	settling bool         // on the list of those whose rows are looked at
 	rejitter bool         // the running sessions are given a new max_duration
 	retune   bool         // and their backends' sockets a new Tuning
+	repace   bool         // and their bytes new Paces
+	paced    [2]*paced    // by direction; nil = nothing bounds it
 	others   []metrics.ID // see addresses
 	first    metrics.ID
 }
@@ -135,6 +137,9 @@ func (b *Bound) bindListeners(a *Acceptor, v View) error {
 		made := &listener{
 			Listener: l, Group: v.Groups[l.ID], socket: -1, phase: max(l.Phase, b.phase),
 			pool: b.pools[l.Pool], cells: a.Board.Listener(a.Seat, l.ID), others: addresses[l.Name].others(&l), first: addresses[l.Name].first(&l),
+		}
+		for d := range made.paced {
+			made.paced[d] = newPaced(l.Paces.Session[d], l.Paces.All[d], &a.Board.Spent()[made.first.Index()][d])
 		}
 		made.inquiry = newInquiry(&made.Listener, b.pools)
 		if fd, ok := v.Own.Listeners[l.ID]; ok {

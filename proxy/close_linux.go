@@ -117,6 +117,7 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 	l.cells.Active.Add(-1)
 	a.cells.Sessions.Add(-1)
 	a.leaveSource(slot)
+	a.leavePace(slot, s)
 	a.wheel.disarm(slot)
 	if a.paused {
 		// Descriptors came free; but not before the shortest pause is over, or a full

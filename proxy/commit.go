@@ -72,7 +72,8 @@ func (a *Acceptor) inherit(l, before *listener) (touched bool) {
 	// A sweep that is under way begins anew: who was not yet reached is not forgotten.
 	l.rejitter = changed || before.rejitter && a.sweep.active()
 	l.retune = l.ToBackend != before.ToBackend || before.retune && a.sweep.active()
-	return changed || l.retune || l.phase == PhaseCut && before.phase != PhaseCut || a.sweep.active() ||
+	l.repace = l.Paces != before.Paces || before.repace && a.sweep.active()
+	return changed || l.retune || l.repace || l.phase == PhaseCut && before.phase != PhaseCut || a.sweep.active() ||
 		l.FirstByteTimeout != before.FirstByteTimeout || l.IdleTimeout != before.IdleTimeout || l.HalfClosedTimeout != before.HalfClosedTimeout
 }
 
@@ -121,6 +122,9 @@ func (a *Acceptor) sweepSome() {
 		}
 		if l.retune {
 			s.tuned = false
+		}
+		if l.repace {
+			a.repace(slot, s)
 		}
 		if s.state == stateRelaying {
 			a.armNearest(slot, s)

@@ -47,10 +47,16 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 	if s.maxTick != 0 {
 		sooner(s.maxTick, metrics.ReasonMaxDuration)
 	}
-	if l.FirstByteTimeout > 0 && !s.half[toBackend].heard {
+	for d := range s.half {
+		if w := s.half[d].wake; w != 0 {
+			sooner(w, metrics.ReasonInternal) // it ends nobody either
+		}
+	}
+	if l.FirstByteTimeout > 0 && !s.half[toBackend].heard && s.half[toBackend].wake == 0 {
 		sooner(a.tickAt(s.opened)+ticks(l.FirstByteTimeout), metrics.ReasonFirstByte)
 	}
 	switch {
+	case s.isAsleep(): // and not idle
 	case l.HalfClosedTimeout > 0 && s.halfClosed():
 		sooner(s.moved+ticks(l.HalfClosedTimeout), metrics.ReasonHalfClosed)
 	case l.IdleTimeout > 0:
@@ -88,6 +94,9 @@ func (a *Acceptor) expired(slot int32) {
 	case stateWaiting:
 		a.carryOn(slot, s, a.unpark(slot, s))
 	case stateRelaying:
+		if a.wakeDue(slot, s) {
+			a.enqueue(slot, s)
+		}
 		if !s.tuned && a.tick >= a.tuneTick(s) {
 			a.sys.Tune(int(s.fd[backend]), a.listenerOf(s).ToBackend)
 			s.tuned = true

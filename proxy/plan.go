@@ -79,6 +79,7 @@ type Listener struct {
 	MaxDurationJitter float64       // 0..1: each session's MaxDuration is shortened by up to this share
 	ToBackend         Tuning        // of the connections to backends
 	Guard             Guard         // who may connect
+	Paces             Paces
 	Preamble          Preamble
 	Unix              bool // its socket is a unix socket, which all acceptors share. Clients have no address, and whoever may connect may send a PROXY header
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"syscall"
 
 	"sluice/metrics"
@@ -32,6 +33,7 @@ type verdict uint8
 
 const (
 	blocked       verdict = iota // until the next event
+	asleep                       // until the half's pace lets it go on
 	unfinished                   // it has used its share of the turn, or the other half comes first
 	brokenClient                 // brokenClient + side: that connection is broken
 	brokenBackend                //
@@ -49,10 +51,10 @@ func (a *Acceptor) relay(slot int32, s *session) {
 	if s.ready[backend]&broken != 0 {
 		first = toClient
 	}
-	v := a.move(s, first)
+	v := a.move(slot, s, first)
 	// The other half of a broken side finds it broken, and must wait until this is done.
-	if v == blocked || v == unfinished && s.ready[first]&broken == 0 {
-		v = max(v, a.move(s, first^1))
+	if v == blocked || v <= unfinished && s.ready[first]&broken == 0 {
+		v = max(v, a.move(slot, s, first^1))
 	}
 	switch {
 	case v == denied:
@@ -62,7 +64,10 @@ func (a *Acceptor) relay(slot int32, s *session) {
 	case s.done():
 		a.end(slot, s, finished(s))
 	default:
-		if v == unfinished {
+		switch v {
+		case asleep:
+			a.armNearest(slot, s)
+		case unfinished:
 			a.enqueue(slot, s)
 		}
 		if s.halfClosed() && !s.halfCounted {
@@ -79,11 +84,15 @@ func (a *Acceptor) relay(slot int32, s *session) {
 // are in the pipe or the spill; only when there are none is more read, and only while
 // the receiver is writable. So a slow receiver stops the sender by the socket
 // buffers, and a half never holds more than one pipe or one buffer.
-func (a *Acceptor) move(s *session, d direction) verdict {
+func (a *Acceptor) move(slot int32, s *session, d direction) verdict {
 	h, src, dst := &s.half[d], side(d), side(d^1)
 	budget := turnBytes
 	if h.splicing && h.calm < calmFills {
 		budget = calmSize
+	}
+	p := a.listenerOf(s).paced[d]
+	if p != nil {
+		budget = min(budget, pacedTurn)
 	}
 	for h.state != halfDone {
 		if s.ready[dst]&writable == 0 {
@@ -107,10 +116,10 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 			v = a.endHalf(s, d)
 		case s.ready[src]&readable == 0:
 			return blocked
-		case h.splicing && s.ready[src]&urgent == 0:
-			n, v = a.fill(s, d)
+		case p != nil:
+			n, v = a.readPaced(slot, s, d, p)
 		default:
-			n, v = a.copy(s, d)
+			n, v = a.read(s, d, math.MaxInt)
 		}
 		if v != blocked {
 			return v
@@ -120,6 +129,14 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 	return blocked
 }
 
+// read takes at most so many bytes off the source, in the way in which the half is moved.
+func (a *Acceptor) read(s *session, d direction, most int) (int, verdict) {
+	if s.half[d].splicing && s.ready[d]&urgent == 0 {
+		return a.fill(s, d, most)
+	}
+	return a.copy(s, d, most)
+}
+
 // copy reads once into the acceptor's buffer and writes that. What the receiver does
 // not take is spilled.
 //
@@ -127,9 +144,10 @@ func (a *Acceptor) move(s *session, d direction) verdict {
 //	       0       EOF
 //	       short   empty too, unless a FIN, RST or urgent byte waits behind: then read on to it
 //	write  EAGAIN, short  the receiver is full: not writable until the next event
-func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
+func (a *Acceptor) copy(s *session, d direction, most int) (int, verdict) {
 	h, src, dst := &s.half[d], side(d), side(d^1)
-	n, errno := a.sys.Read(int(s.fd[src]), a.buffer)
+	most = min(most, len(a.buffer))
+	n, errno := a.sys.Read(int(s.fd[src]), a.buffer[:most])
 	if errno != 0 {
 		return 0, s.notRead(src, errno)
 	}
@@ -137,7 +155,7 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 	if n == 0 {
 		return 0, s.endOfFile(d)
 	}
-	if n < len(a.buffer) && s.ready[src]&(eof|broken|urgent) == 0 {
+	if n < most && s.ready[src]&(eof|broken|urgent) == 0 {
 		s.ready[src] &^= readable
 	}
 	a.adapt(s, d, n)
@@ -165,15 +183,15 @@ func (a *Acceptor) copy(s *session, d direction) (int, verdict) {
 //	denied  see notSpliced: copy from now on
 //	0       EOF
 //	else    that much is held; flush delivers it
-func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
+func (a *Acceptor) fill(s *session, d direction, most int) (int, verdict) {
 	h, src := &s.half[d], side(d)
 	ref := a.pipes.borrow(a.now)
 	if ref == 0 {
 		h.splicing, h.streaming, h.streak = false, false, 0
-		return a.copy(s, d)
+		return a.copy(s, d, most)
 	}
 	p := a.pipes.at(ref)
-	most := p.capacity
+	most = min(most, p.capacity)
 	if h.calm < calmFills {
 		most = min(most, calmSize)
 	}
@@ -181,7 +199,7 @@ func (a *Acceptor) fill(s *session, d direction) (int, verdict) {
 	if errno != 0 || n == 0 {
 		a.pipes.giveBack(ref)
 		if a.notSpliced(s, src, errno) {
-			return a.copy(s, d)
+			return a.copy(s, d, most)
 		}
 		if errno != 0 {
 			return 0, s.notRead(src, errno)

@@ -75,9 +75,10 @@ const (
 // Invariant: held bytes lie in the pipe if pipe is set, else in the spill; with
 // nothing held neither is set. So an idle half owns nothing.
 type half struct {
-	held      int32 // read and not yet delivered
-	pipe      int32 // index in the acceptor's pipes plus one
-	spill     int32 // index in the acceptor's spills plus one
+	held      int32  // read and not yet delivered
+	wake      uint32 // tick at which its pace lets it go on, see pace.go; 0 = it does not wait for that
+	pipe      int32  // index in the acceptor's pipes plus one
+	spill     int32  // index in the acceptor's spills plus one
 	state     halfState
 	streaming bool  // it moves much: its session comes after those that ask for little
 	splicing  bool  // it is moved by splice(2)

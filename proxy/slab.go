@@ -1,6 +1,6 @@
 package proxy
 
-// chunkSize sessions are allocated at a time: 512 x 120 B = 60 KiB, large enough
+// chunkSize sessions are allocated at a time: 512 x 128 B = 64 KiB, large enough
 // that the allocator gives it pages of its own, small beside the smallest service.
 const chunkSize = 512
 

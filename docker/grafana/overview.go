@@ -51,6 +51,14 @@ var overview = board{
 					{`sum by (path) (rate(sluice_listener_sent_bytes_total{LISTENER}[$__rate_interval]))`, "to clients, {{path}}"},
 				}},
 		}},
+		{"Bandwidth limits", []panel{
+			{kind: lines, title: "Sessions held back", width: 12, unit: "short", min: at(0),
+				about:   "Sessions that wait for a bandwidth limit of their listener, on average: seconds waited per second.",
+				queries: []query{{`sum by (instance, listener, direction) (rate(sluice_listener_held_back_seconds_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} {{direction}}"}}},
+			{kind: lines, title: "Waits", width: 12, unit: "ops", min: at(0),
+				about:   "Times per second that a session had to wait for it: a wait is a tenth of a second or so, more where many share a limit.",
+				queries: []query{{`sum by (instance, listener, direction) (rate(sluice_listener_held_back_total{LISTENER}[$__rate_interval]))`, "{{instance}} {{listener}} {{direction}}"}}},
+		}},
 		{"Errors", []panel{
 			{kind: lines, title: "Sessions ended", width: 12, unit: "cps", min: at(0), stack: true,
 				about:   "By the one reason of each. client_eof and backend_eof are the normal ends.",

@@ -100,6 +100,7 @@ func (b *builder) checkListener(l Listener) {
 		b.unknownPool(at, l.Pool)
 	}
 	b.checkLimit(l)
+	b.checkBandwidth(l)
 	b.checkPreamble(l)
 	b.checkBinds(l)
 	b.checkUnix(l)

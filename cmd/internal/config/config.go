@@ -157,6 +157,7 @@ type Listener struct {
 	SocketGroup       string // the same of its group; "" = as the directory has it
 	Access            Access
 	Limit             Limit
+	Bandwidth         Bandwidth
 	Share             bool // another sluice of the same user may join the port
 
 	// What is wanted to know of a connection before a backend is: see preamble.go.

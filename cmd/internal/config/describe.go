@@ -111,6 +111,7 @@ func (l Listener) notes() string {
 		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
 		{l.Access.Limited(), "access " + l.Access.String()},
 		{l.Limit.String() != "", "at most " + l.Limit.String()},
+		{l.Bandwidth != Bandwidth{}, "at most " + l.Bandwidth.String()},
 		{l.ProxyProtocol != ProxyOff, fmt.Sprintf("PROXY header %s from %s", l.ProxyProtocol, strings.Join(l.ProxyProtocolFrom, " "))},
 		{l.StartTLS != StartTLSOff, "answers " + l.StartTLS + " clients that ask for TLS"},
 		{l.MaxSessions > 0, fmt.Sprintf("at most %d sessions", l.MaxSessions)},

@@ -134,6 +134,11 @@ func drawConfig(t *rapid.T) Config {
 		if l.Limit.SourceRate == 0 {
 			l.Limit.SourceBurst = 0
 		}
+		for _, r := range []*ByteRate{&l.Bandwidth.Upload, &l.Bandwidth.Download, &l.Bandwidth.TotalUpload, &l.Bandwidth.TotalDownload} {
+			if r.Burst = max(r.Burst, r.Rate/leastOfRate+1); r.Rate == 0 {
+				r.Burst = 0
+			}
+		}
 		if p.Queue == 0 {
 			p.QueueTimeout = DefaultPool("").QueueTimeout
 		} else if p.MaxSessions == 0 {

@@ -254,6 +254,7 @@ func (s *service) forgetRates(next, before *state) {
 		if l := f.config.Limit; was == nil || was.config.Limit.Rate != l.Rate || was.config.Limit.Burst != l.Burst {
 			s.board.Rates()[f.id.Index()].Store(0)
 		}
+		s.forgetSpent(f, was)
 	}
 }
 

@@ -166,7 +166,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 		WaitForBackend: l.WaitForBackend, MaxWaiting: l.MaxWaiting,
 		FirstByteTimeout: l.FirstByteTimeout, IdleTimeout: l.IdleTimeout, HalfClosedTimeout: l.HalfClosedTimeout,
 		MaxDuration: l.MaxDuration, MaxDurationJitter: l.MaxDurationJitter,
-		ToBackend: toBackend(l, pool.config), Guard: planGuard(f),
+		ToBackend: toBackend(l, pool.config), Guard: planGuard(f), Paces: planPaces(l.Bandwidth),
 		Preamble: s.planPreamble(l), Unix: f.isUnix(),
 	}
 }

@@ -28,6 +28,7 @@ func somePlan() *proxy.Plan {
 			MaxDuration: time.Hour, MaxDurationJitter: 0.25,
 			ToBackend: proxy.Tuning{KeepIdle: 30, KeepInterval: 10, KeepCount: 3, UserTimeout: 1500, Buffer: 1 << 18},
 			Guard:     proxy.Guard{Rate: access.Rate{Every: time.Second, Burst: 2}, Source: access.Limit{IPv4: 24, IPv6: 64, Sessions: 3}, Delay: time.Second, Refuse: proxy.RefuseSilent},
+			Paces:     proxy.Paces{Session: [2]proxy.Pace{{Rate: 1, Burst: 2}, {}}, All: [2]proxy.Pace{{}, {Rate: 1 << 34, Burst: 1 << 32}}},
 		}},
 		Pools: []pool.Pool{{
 			ID: metrics.NewID(2, 3), Name: "web", Pick: pool.LeastSessions, ConnectTimeout: time.Second, Retries: 2, Sources: []netip.Addr{netip.MustParseAddr("127.0.0.9")}, SourcePorts: pool.Ports{Low: 2000, High: 3000},
