@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -57,6 +55,10 @@ func offer(e env, words []string) int {
 	var all []string
 	if len(before) == 0 {
 		all = append(commandNames(), "help")
+	} else if before[0] == "help" && len(before) == 1 {
+		all = append(commandNames(), topics...)
+	} else if before[0] == "man" && len(before) == 1 && !strings.HasPrefix(last, "-") {
+		all = append(commandNames(), filePage)
 	} else if i := slices.Index(commandNames(), before[0]); i >= 0 {
 		all = commands()[i].candidates(e, before[1:], last)
 	}
@@ -68,7 +70,7 @@ func offer(e env, words []string) int {
 	return exitOK
 }
 
-// candidates are the words that may follow: its help names the flags.
+// candidates are the words that may follow.
 func (c command) candidates(e env, before []string, last string) []string {
 	if n := len(before); n > 0 && strings.HasPrefix(before[n-1], "-") {
 		if words := config.FlagWords(strings.TrimLeft(before[n-1], "-")); words != nil {
@@ -81,18 +83,13 @@ func (c command) candidates(e env, before []string, last string) []string {
 		}
 		return c.arguments()
 	}
-	ask := []string{"-h"}
+	var below []string
 	if len(before) > 0 && slices.Contains(c.arguments(), before[0]) {
-		ask = []string{before[0], "-h"}
+		below = before[:1]
 	}
-	var help bytes.Buffer
-	c.run(env{stdout: &help, stderr: io.Discard, vars: e.vars}, ask)
+	fs, _ := c.flagsOf(e, below...)
 	var flags []string
-	for line := range strings.Lines(help.String()) {
-		if word, _, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(word, "-") {
-			flags = append(flags, word)
-		}
-	}
+	fs.VisitAll(func(f *flag.Flag) { flags = append(flags, dashed(f.Name)) })
 	return flags
 }
 

@@ -13,13 +13,16 @@
 //	                                 log    ─► the same
 //	                                 diff   ─► two configs, and what a reload would change
 //	                                 config ─► every value and where it comes from; the schema of the file
+//	                                 help, man ─► what commands take, and keys mean
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"sluice/cmd/internal/config"
@@ -30,6 +33,7 @@ type env struct {
 	stdout, stderr io.Writer
 	vars           config.Environment
 	signals        <-chan os.Signal
+	help           func(w io.Writer, fs *flag.FlagSet, operands []string) // how a command shows what it takes; nil = printHelp
 }
 
 // command is one row of the table. Nouns show, verbs change.
@@ -52,19 +56,20 @@ func commands() []command {
 		{"check", "-c FILE | --listen ADDRESS --backend HOST:PORT ...", "report every fault of a configuration, or what would run", check},
 		{"status", "[-json] [-c FILE | -socket PATH]", "a running sluice at a glance", status},
 		{"top", "[-c FILE | -socket PATH] [-listener NAME] [-pool NAME]", "a running sluice, live in the terminal; ? tells the keys", top},
-		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force, and wait for the verdict", reload},
-		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend of a running sluice out, or give it another weight", backend},
+		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force", reload},
+		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend out, or give it another weight", backend},
 		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
 		{"kill", "ID | -max N [-from CLIENT] [-to BACKEND] [-older 1h] ...", "end sessions of a running sluice", killCommand},
-		{"explain", "CLIENT [-listener NAME] [-sni NAME] [-config FILE] [-json]", "where a client would go now, and why; with a file, what that changes", explain},
-		{"trace", "ID | CLIENT [-limit 10] [-json]", "what happened to a session, or to the last of a client, step by step", trace},
-		{"rebalance", "POOL [-dry-run] [-per-second N] [-share 0.2]", "move sessions of a running sluice to backends that have fewer", rebalance},
-		{"log", "level LEVEL", "change what the log of a running sluice shows: debug, info, warn or error", logCommand},
-		{"diff", "OLD NEW", "what a reload from one file to another would change, and how", diff},
-		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the JSON Schema of the file", configCommand},
+		{"explain", "CLIENT [-listener NAME] [-sni NAME] [-config FILE] [-json]", "where a client would go now, and why", explain},
+		{"trace", "ID | CLIENT [-limit 10] [-json]", "what happened to a session, step by step", trace},
+		{"rebalance", "POOL [-dry-run] [-per-second N] [-share 0.2]", "move sessions to backends that have fewer", rebalance},
+		{"log", "level LEVEL", "change what the log of a running sluice shows", logCommand},
+		{"diff", "OLD NEW", "what a reload from one file to another would change", diff},
+		{"config", "show [-c FILE | --listen ADDRESS ...] | schema", "every value and where it comes from; the file's schema", configCommand},
 		{"doctor", "[-json]", "what this machine allows, and what would improve it", doctor},
 		{"healthcheck", "[-ready]", "ask a running sluice whether it is well, for Docker", healthcheck},
 		{"completion", "bash | zsh | fish", "a script for the shell: source <(sluice completion bash)", completion},
+		{"man", "[-dir DIR] [PAGE]", "manual pages: sluice(1), sluice-run(1) ..., sluice.toml(5)", man},
 		{"version", "", "the version of this binary", version},
 	}
 }
@@ -77,7 +82,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	os.Exit(dispatch(env{os.Stdout, os.Stderr, config.NewEnvironment(os.Environ()), signals}, os.Args[1:]))
+	os.Exit(dispatch(env{stdout: os.Stdout, stderr: os.Stderr, vars: config.NewEnvironment(os.Environ()), signals: signals}, os.Args[1:]))
 }
 
 // dispatch runs the command that args name.
@@ -87,9 +92,11 @@ func dispatch(e env, args []string) int {
 		return exitUsage
 	}
 	switch args[0] {
-	case "help", "-h", "-help", "--help":
+	case "-h", "-help", "--help":
 		usage(e.stdout)
 		return exitOK
+	case "help":
+		return help(e, args[1:])
 	}
 	if args[0] == "worker" { // not for people: a supervisor starts it with its descriptors
 		return work(e)
@@ -120,5 +127,6 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  sluice %-12s %s\n", c.name, c.help)
 	}
-	fmt.Fprint(w, "\nsluice COMMAND -h tells what a command takes.\n")
+	fmt.Fprintf(w, "\nsluice COMMAND -h tells what a command takes, sluice help COMMAND all of it.\n"+
+		"sluice help TOPIC tells more, on %s.\n", strings.Join(topics, ", "))
 }

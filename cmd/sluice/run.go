@@ -116,7 +116,11 @@ func parse(e env, fs *flag.FlagSet, args []string, operands ...string) int {
 	fs.Usage = func() {} // help goes to stdout, when it is asked for
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		printHelp(e.stdout, fs, operands)
+		show := e.help
+		if show == nil {
+			show = printHelp
+		}
+		show(e.stdout, fs, operands)
 		return exitOK
 	case err != nil:
 		fmt.Fprintf(e.stderr, "%s -h tells what it takes%s\n", fs.Name(), flagMeant(err, fs))

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 )
 
 func version(e env, args []string) int {
+	if status := parse(e, flag.NewFlagSet("sluice version", flag.ContinueOnError), args); status >= 0 {
+		return status
+	}
 	fmt.Fprintf(e.stdout, "sluice %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return exitOK
 }

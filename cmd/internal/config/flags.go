@@ -27,7 +27,7 @@ var switches = []struct {
 }{
 	{"c", "", "configuration `FILE`"},
 	{"listen", "listener.main.bind", "without a file: `ADDRESS` to listen on, such as :5432"},
-	{"backend", "pool.main.backends", "without a file: `\"HOST:PORT [weight=N]\"`, or backup; may be repeated; commas in the variable"},
+	{"backend", "pool.main.backends", "without a file: `BACKEND`, such as \"db2:5432 weight=2\"; or backup; may be repeated; commas in the variable"},
 	{"pick", "pool.main.pick", "`WORD` round_robin, least_sessions, source_hash, random2, first or fastest: which backend gets a session"},
 	{"connect-timeout", "pool.main.connect_timeout", "`DURATION` one connect may take"},
 	{"relay", "listener.main.relay", "`WORD` auto, splice or copy"},
