@@ -179,7 +179,12 @@ func TestAllNamesExist(t *testing.T) {
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	for _, file := range append(files, "README.md", "../README.md") {
+	readmes, err := filepath.Glob("../*/README.md")
+	if err != nil || len(readmes) == 0 {
+		t.Fatalf("%v, %v", readmes, err)
+	}
+	readmes = append(readmes, "../README.md")
+	for _, file := range append(files, readmes...) {
 		families := regexp.MustCompile(`\bsluice_\w+`) // of a page; it has them whole, a histogram without its endings
 		for line := range strings.Lines(read(t, file)) {
 			line = strings.ReplaceAll(line, `\"`, `"`)

@@ -8,14 +8,23 @@ import (
 	"testing"
 )
 
+// readme is the text of this package, and that of the repository.
+func readme(t *testing.T) (text string) {
+	t.Helper()
+	for _, path := range []string{"README.md", "../README.md"} {
+		b, err := os.ReadFile(path)
+		if err != nil && path != "README.md" {
+			t.Fatal(err)
+		}
+		text += string(b)
+	}
+	return text
+}
+
 // The README's table of metrics has one row for each family, with its labels and its
 // help, and names no other.
 func TestReadmeNamesEveryMetric(t *testing.T) {
-	b, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(b)
+	readme := readme(t)
 	known := map[string]bool{}
 	for _, f := range catalog {
 		known[f.name] = true
@@ -36,18 +45,15 @@ func TestReadmeNamesEveryMetric(t *testing.T) {
 
 // So do its tables of close reasons and of the other words that are labels.
 func TestReadmeNamesEveryReason(t *testing.T) {
-	b, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := readme(t)
 	for _, word := range reasonNames {
-		if !strings.Contains(string(b), "\n| `"+word+"` | ") {
+		if !strings.Contains(b, "\n| `"+word+"` | ") {
 			t.Errorf("README.md has no row for close reason %s", word)
 		}
 	}
 	for _, words := range [][]string{rejectNames[:], acceptErrorNames[:], connectErrorNames[:], pathNames[:], waitEndNames[:], checkFailureNames[:], ejectReasonNames[:]} {
 		for _, word := range words {
-			if !strings.Contains(string(b), "`"+word+"`") {
+			if !strings.Contains(b, "`"+word+"`") {
 				t.Errorf("README.md does not name the label value %s", word)
 			}
 		}

@@ -19,7 +19,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var readme = func() string {
 	b, _ := os.ReadFile("../../../README.md")
-	return string(b)
+	more, _ := os.ReadFile("../../../metrics/README.md")
+	return string(b) + string(more)
 }()
 
 // closed is a session that ended well, with change made to it.
