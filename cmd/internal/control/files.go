@@ -72,7 +72,7 @@ func (s *service) filesChanged() {
 	if !s.reloads.one.TryLock() {
 		go func() {
 			s.reloads.one.Lock()
-			s.reloads.one.Unlock() // its end is all that is waited for
+			defer s.reloads.one.Unlock()
 			s.files.Tell()
 		}()
 		return
