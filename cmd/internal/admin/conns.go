@@ -42,6 +42,10 @@ func newConns(max int, patience time.Duration) *conns {
 	return &conns{max: max, patience: patience, all: map[net.Conn]*place{}}
 }
 
+// writeBuffer is what the kernel may hold of an answer: by itself it takes up to 4 MiB for a
+// client that does not read, and says meanwhile that all is written.
+const writeBuffer = 256 << 10
+
 // boundedListener accepts only what finds a place.
 type boundedListener struct {
 	net.Listener
@@ -51,8 +55,14 @@ type boundedListener struct {
 func (b boundedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := b.Listener.Accept()
-		if err != nil || b.admit(conn) {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		if b.admit(conn) {
+			if c, is := conn.(*net.TCPConn); is {
+				_ = c.SetWriteBuffer(writeBuffer) // without it the kernel holds more
+			}
+			return conn, nil
 		}
 		conn.Close()
 	}
