@@ -85,6 +85,16 @@ var eventTable = []struct {
 		{epollOut, 0, "relaying: client open, backend open"},
 		{0, 0, "dialing: client open, backend open"},
 	}},
+	{"upgrading", upgradingSession, client, []row{
+		{gone, 0, "client_reset: client closed, backend reset"},
+		{0, 0, "upgrading: client open, backend open"},
+	}},
+	{"upgrading", upgradingSession, backend, []row{
+		{epollIn, 0, "starttls_refused: client reset, backend reset"}, // it says something else than yes
+		{epollErr, 0, "backend_reset: client reset, backend closed"},
+		{ends, 0, "starttls_refused: client reset, backend reset"},
+		{0, 0, "upgrading: client open, backend open"},
+	}},
 	{"waiting", waitingSession, client, []row{
 		{gone, 0, "client_reset: client closed"},
 		{0, epollRdhup | epollIn, "waiting: client open"}, // it wants an answer to what it sent
@@ -191,7 +201,7 @@ func (w *world) tell(fd int32, m uint32) {
 func (w *world) outcome(s *session, fds [2]int32) string {
 	got := w.ended()
 	if got == "" {
-		got = [...]string{"free", "dialing", "preamble", "waiting", "relaying"}[s.state]
+		got = [...]string{"free", "dialing", "upgrading", "preamble", "waiting", "relaying"}[s.state]
 		if s.halfClosed() {
 			got = "half-closed"
 		}

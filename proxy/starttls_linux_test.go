@@ -39,6 +39,15 @@ func startTLS(t *testing.T, w *world, parts ...string) *session {
 	return s
 }
 
+// upgradingSession has asked its backend for TLS, and its client still lies in the socket.
+func upgradingSession(w *world) *session {
+	postgres(w.plan)
+	w.apply(w.plan.Renewed())
+	s := startTLS(w.t, w, sslRequest, string(helloFor(w.t, &tls.Config{ServerName: "a.example"})))
+	w.turn(w.on(s.fd[backend], epollOut))
+	return s
+}
+
 // A client is answered, and its backend asked, byte for byte as they would do it alone.
 func TestStartTLS(t *testing.T) {
 	hello := string(helloFor(t, &tls.Config{ServerName: "a.example"}))
