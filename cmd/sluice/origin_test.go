@@ -51,14 +51,14 @@ func TestSourcesTakeOverFromEachOther(t *testing.T) {
 			s := startChanging(t, mode, acceptorsTable(2, "auto")+listenerAt("main", "10.77.0.1:8080", "app")+listenerAt("other", "10.77.0.1:8081", "ranged")+
 				poolOf("app", []string{p2.addr}, "source = "+quoted(sources), `connect_timeout = "60s"`)+
 				poolOf("ranged", []string{p.addr}, `source = "10.77.0.1"`, `source_ports = "3000-3019"`, `connect_timeout = "60s"`))
-			// The clients' ports are others: the kernel gives no port away that somebody bound to.
+			// The clients' ports are others, at an address of their own: the kernel gives no port away that somebody bound to.
 			if err := os.WriteFile(setting, []byte(fmt.Sprintf("%d %d", 2000, 2000+ports-1)), 0); err != nil {
 				t.Fatal(err)
 			}
 			defer os.WriteFile(setting, []byte("1024 65535"), 0)
 			client := func(listener string) *net.TCPConn {
 				port++
-				return dialBy(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}, s.addrs[listener])
+				return dialBy(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 8, 1), Port: port}}, s.addrs[listener])
 			}
 			var held []*net.TCPConn
 			for i := range 3 * ports {
