@@ -21,8 +21,8 @@ func TestImage(t *testing.T) {
 	e := startEngine(t, hostNetwork)
 	t.Run("is small and runs as nobody", func(t *testing.T) {
 		size, err := strconv.Atoi(e.inspect(t, "sluice:local", ".Size"))
-		if err != nil || size > 15e6 {
-			t.Errorf("%d bytes, %v; want at most 15 MB", size, err)
+		if err != nil || size > 16e6 {
+			t.Errorf("%d bytes, %v; want at most 16 MB", size, err)
 		}
 		if user := e.inspect(t, "sluice:local", ".Config.User"); user != "65532:65532" {
 			t.Errorf("user %s", user)

@@ -83,6 +83,9 @@ pool = "crowded"
 bind = "127.0.0.1:0"
 pool = "main"
 max_sessions = 500
+[listener.main.route.all]
+source = ["127.0.0.0/8"]
+pool = "main"
 [pool.main]
 backends = [%q, %q, %q]
 [pool.crowded]
