@@ -157,12 +157,12 @@ func TestPostgreSQL(t *testing.T) {
 		bench := func(args ...string) string {
 			return finish(t, clientWithin, pgbench, append([]string{"-h", host, "-p", port, "-U", "postgres"}, append(args, "postgres")...)...)
 		}
-		bench("-i", "-q", "-s", "2") // COPY of 200,000 rows: a stream
+		bench("-i", "-q", "-s", "1") // COPY of 100,000 rows: a stream
 		for _, load := range []struct {
 			transactions, clients int
 			args                  []string
 		}{
-			{300, 4, nil},
+			{150, 4, nil},
 			{50, 4, []string{"-C", "-S"}},
 		} {
 			accepted := s.metric("sluice_acceptor_accepted_connections_total")
