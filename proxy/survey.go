@@ -306,7 +306,7 @@ func (a *Acceptor) keyOf(o Order, s *session, bytes uint64) int64 {
 
 func heldState(s *session) HeldState {
 	switch {
-	case s.state == stateWaiting:
+	case s.state == stateWaiting || s.state == statePreamble: // the latter for its client
 		return HeldWaiting
 	case s.state == stateDialing || s.state == stateUpgrading:
 		return HeldDialing

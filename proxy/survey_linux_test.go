@@ -257,3 +257,14 @@ func TestSurveyOf100000(t *testing.T) {
 	})
 	client.Close()
 }
+
+// A session is shown as far as it has come.
+func TestHeldState(t *testing.T) {
+	for state, want := range map[state]HeldState{
+		statePreamble: HeldWaiting, stateWaiting: HeldWaiting, stateDialing: HeldDialing, stateUpgrading: HeldDialing, stateRelaying: HeldRelaying,
+	} {
+		if got := heldState(&session{state: state}); got != want {
+			t.Errorf("state %d is shown as %s, want %s", state, got, want)
+		}
+	}
+}
