@@ -104,8 +104,9 @@ func TestPaceOfSessions(t *testing.T) {
 				return n > float64(before[i])+(time.Since(from)-late).Seconds()*rate
 			})
 		}
-		if _, spliced := s.pathsNow(); (relay == RelayCopy) != (spliced == 0) {
-			t.Errorf("%d bytes spliced", spliced)
+		fallbacks := s.total(func(c *metrics.AcceptorCells) int64 { return int64(c.PipeFallbacks.Load()) }) // a user without privileges has few pipes
+		if _, spliced := s.pathsNow(); relay == RelayCopy && spliced > 0 || relay != RelayCopy && spliced+uint64(fallbacks) == 0 {
+			t.Errorf("%d bytes spliced, %d fallbacks", spliced, fallbacks)
 		}
 	})
 }
