@@ -20,6 +20,7 @@ import (
 // the turns' ratios are compared, so that what else the machine does is met by all alike.
 // What is left of that shows in how much the two hashes differ: 2 to 8 % were seen.
 func TestCostOfSteering(t *testing.T) {
+	takesLong(t)
 	if testing.Short() || raced() {
 		t.Skip("-short or -race: it measures CPU time")
 	}

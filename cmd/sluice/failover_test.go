@@ -34,6 +34,7 @@ type realServer struct {
 // need, no session waits in vain, and none is lost that began after the primary was dead. It
 // comes back with a share that grows evenly.
 func TestRealServersFailOver(t *testing.T) {
+	takesLong(t)
 	if testing.Short() {
 		t.Skip("-short: it waits for a ramp")
 	}

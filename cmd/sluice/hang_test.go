@@ -128,6 +128,7 @@ func slowest(visits []visit, n int) time.Duration {
 // One acceptor of four is stopped for seconds under a load. Nobody notices but those
 // whose sessions it was serving at that moment; and it is back when it goes on.
 func TestStoppedAcceptorDelaysNobody(t *testing.T) {
+	takesLong(t)
 	if testing.Short() {
 		t.Skip("-short: takes 8 s for each policy")
 	}

@@ -159,6 +159,7 @@ func connect(t *testing.T, addr string, ln *net.TCPListener) (ends [2]*net.TCPCo
 // neither memory nor CPU time meanwhile. Then the stream goes on and nothing is
 // missing.
 func TestStalledReceiver(t *testing.T) {
+	takesLong(t)
 	modes(t, func(t *testing.T, mode string) {
 		var stalls []*stall
 		for _, relay := range []string{"copy", "splice", "auto"} {

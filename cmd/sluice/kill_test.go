@@ -108,6 +108,7 @@ backends = [%q]
 // running in the killed worker. A connect never fails, and the books are balanced
 // at the end.
 func TestWorkersKilledUnderLoad(t *testing.T) {
+	takesLong(t)
 	kills := 100
 	if testing.Short() {
 		kills = 12

@@ -29,6 +29,15 @@ func unable(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
+// takesLong skips a test that takes ten seconds or more, unless all are asked for, as .ci/run
+// does: go test ends a package after ten minutes, and on two busy cores all take longer.
+func takesLong(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CI") != "true" {
+		t.Skip("takes long: CI=true runs it")
+	}
+}
+
 // need finds a program, also where Debian puts servers outside of PATH.
 func need(t *testing.T, program, debianPackage string) string {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 // Many names come and go over a service's life; the board is no fuller in the end: their
 // numbers are used again, and their series are gone.
 func TestManyBackendsOverALife(t *testing.T) {
+	takesLong(t)
 	each := 5000
 	if raced() {
 		each = 1000 // a scrape takes ten times as long
@@ -63,6 +64,7 @@ func TestManyBackendsOverALife(t *testing.T) {
 // No turn of a loop is long while a large Plan is put in force: a ping through the proxy
 // shows it.
 func TestLargeReloadsDelayNobody(t *testing.T) {
+	takesLong(t)
 	if testing.Short() || raced() {
 		t.Skip("-short or -race: it measures delays")
 	}

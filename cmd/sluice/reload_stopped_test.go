@@ -73,6 +73,7 @@ func TestReloadWithAStoppedAcceptor(t *testing.T) {
 
 // SIGHUP, SIGTERM and a second SIGTERM do what they should with an acceptor stopped.
 func TestSignalsWithAStoppedAcceptor(t *testing.T) {
+	takesLong(t)
 	t.Setenv("GOGC", "off") // as in stoppable
 	modes(t, func(t *testing.T, mode string) {
 		for name, row := range map[string]struct {

@@ -25,6 +25,7 @@ import (
 const clientWithin = time.Minute
 
 func TestNginx(t *testing.T) {
+	takesLong(t)
 	wrk := need(t, "wrk", "wrk")
 	const small, large = 1000, 1 << 20
 	addr := startNginx(t, map[string]int{"small": small, "large": large})
@@ -94,6 +95,7 @@ http { access_log off; keepalive_requests 1000000; %[2]s server { listen %[3]s; 
 }
 
 func TestRedis(t *testing.T) {
+	takesLong(t)
 	benchmark := need(t, "redis-benchmark", "redis-tools")
 	addr := startRedis(t)
 	relays(t, addr, func(t *testing.T, s *instance) {
@@ -150,6 +152,7 @@ func commandsOf(t *testing.T, addr string) int {
 }
 
 func TestPostgreSQL(t *testing.T) {
+	takesLong(t)
 	pgbench := need(t, "pgbench", "postgresql")
 	addr := startPostgres(t, nil)
 	relays(t, addr, func(t *testing.T, s *instance) {
@@ -284,6 +287,7 @@ func TestIperf(t *testing.T) {
 }
 
 func TestSSH(t *testing.T) {
+	takesLong(t)
 	program := need(t, "ssh", "openssh-client")
 	me, err := user.Current()
 	if err != nil {
