@@ -88,11 +88,18 @@ func TestPaceOfSessions(t *testing.T) {
 		for _, r := range all {
 			waitFor(t, "the burst", func() bool { return r.got() >= rate })
 		}
-		time.Sleep(300 * time.Millisecond)
+		eachGets := func(after []int, bytes int) {
+			t.Helper()
+			for i, r := range all {
+				waitFor(t, "each to get its rate", func() bool { return r.got() >= after[i]+bytes })
+			}
+		}
+		eachGets(got(all), rate*3/10) // the burst is over by now
 		turns, from, before := s.turns(), time.Now(), got(all)
-		time.Sleep(500 * time.Millisecond)
-		if n := s.turns() - turns; n > 500 { // 5 x 5 wake-ups of a few turns each, and their events
-			t.Errorf("%d turns in half a second", n)
+		eachGets(before, rate/2)
+		// 5 x 10 wake-ups a second of a few turns each, and their events
+		if n, took := float64(s.turns()-turns), time.Since(from); n > 1000*took.Seconds() {
+			t.Errorf("%.0f turns in %v", n, took)
 		}
 		const late = 200 * time.Millisecond // a portion of a tenth of a second, and two ticks
 		for i, r := range all {
@@ -150,7 +157,7 @@ func TestPaceOfAll(t *testing.T) {
 	}
 	waitFor(t, "the burst to be over", func() bool { return sum(got(all)) > rate*12/10 })
 	from, before := time.Now(), got(all)
-	time.Sleep(1500 * time.Millisecond)
+	waitFor(t, "five portions for each", func() bool { return sum(got(all)) > sum(before)+rate*3/2 })
 	after := got(all)
 	waitFor(t, "all of the rate", func() bool {
 		n, per := float64(sum(got(all))), float64(rate)
@@ -225,12 +232,18 @@ func TestPaceChanges(t *testing.T) {
 	}
 	again(0, 0)
 	waitFor(t, "it to fly", func() bool { return r.got() > size })
+	held := s.acceptors[0].web().HeldBack[toBackend].Load
+	times := held()
 	again(slow, 0)
-	time.Sleep(300 * time.Millisecond) // what lies in sockets drains
-	before := r.got()
-	time.Sleep(300 * time.Millisecond)
-	if n := r.got() - before; n > 2*slow {
-		t.Errorf("%d bytes after it was slowed down", n)
+	waitFor(t, "it to be held back, and what lies in sockets to drain", func() bool {
+		copied, spliced := s.pathsNow()
+		return held() > times && r.got() == int(copied+spliced)
+	})
+	from, before := time.Now(), r.got()
+	times = held()
+	waitFor(t, "it to be held back once more", func() bool { return held() > times })
+	if n, most := float64(r.got()-before), (time.Since(from)+time.Second).Seconds()*slow; n > most {
+		t.Errorf("%.0f bytes after it was slowed down, more than %.0f", n, most)
 	}
 	again(0, 20<<20)
 	before = r.got()

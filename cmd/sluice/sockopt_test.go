@@ -68,10 +68,7 @@ func otherCongestion(t *testing.T) string {
 	if os.Geteuid() == 0 {
 		return "cubic"
 	}
-	allowed, err := os.ReadFile("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
-	if err != nil {
-		t.Skip(err)
-	}
+	allowed, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_allowed_congestion_control") // none without it
 	for _, name := range strings.Fields(string(allowed)) {
 		if name != "reno" {
 			return name
