@@ -105,7 +105,7 @@ type RouteCells struct {
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache
 // line of their own, the control plane's on the acceptor.
 type AcceptorCells struct {
-	Heartbeat        Gauge   // CLOCK_MONOTONIC, nanoseconds, at the end of its last turn
+	Heartbeat        Gauge   // CLOCK_MONOTONIC, nanoseconds, when its last turn began
 	Sessions         Gauge   // over all listeners
 	Turns            Counter // of its loop
 	Accepting        Gauge   // 1 while it takes new connections

@@ -63,7 +63,7 @@ type loop struct {
 	wakeFD  int
 	events  []syscall.EpollEvent
 	running bool
-	idle    bool  // the last wait ended without an event
+	busy    bool  // it found much in the turns before the schedulers last saw it, and has not waited in vain since
 	yielded int64 // now, when the schedulers last saw the loop
 	found   int   // events and splices since then
 	turned  int   // and turns

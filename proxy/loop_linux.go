@@ -15,10 +15,13 @@ const (
 	// maxEvents a turn: enough to share the cost of a wait, few enough that the
 	// last is not late.
 	maxEvents = 256
-	// pollMillis is how long a turn waits without telling the Go scheduler. While
+	// pollMillis is how long a busy loop waits without telling the Go scheduler. While
 	// threads go in and out of blocking system calls its sysmon wakes every 20 us,
 	// measured at 3 us per short connection. A stop-the-world interrupts this wait by its
 	// preemption signal; other goroutines run on the P that control leaves free.
+	//
+	// A loop that is not busy is better seen to wait: its sysmon can go back to sleep, and
+	// meets it in a turn, which it would stop by a signal, less often.
 	//
 	// It is longer than two kernel ticks (4 ms each at 250 Hz). A shorter wait sets a
 	// hardware timer and takes it back each time, and in a virtual machine each of these
@@ -102,7 +105,6 @@ func (a *Acceptor) Run() {
 func (a *Acceptor) turn() {
 	n := a.await()
 	a.found, a.turned = a.found+n, a.turned+1
-	a.readClock()
 	a.lookWanted()
 	a.ready = a.ready[:0]
 	for i := range n {
@@ -124,7 +126,6 @@ func (a *Acceptor) turn() {
 	a.beat(n < len(a.events))
 	a.Journal.Flush()
 	a.cells.Turns.Add(1)
-	a.cells.Heartbeat.Store(a.clockNow())
 }
 
 // maxBehind is how many turns deadlines may wait for epoll to have told all. With maxEvents
@@ -217,32 +218,40 @@ func truth(b bool) int64 {
 	return 0
 }
 
-// await fills a.events. It polls while there is work, then waits a moment within
-// the scheduler's sight, and only then blocks: until an event, or until something falls
-// due. A loop that blocks is parked, and owes nobody a turn.
+// await fills a.events, and shows that a turn begins.
 func (a *Acceptor) await() int {
+	n, parked := a.wait()
+	a.readClock()
+	a.cells.Heartbeat.Store(a.now)
+	if parked {
+		a.cells.Parked.Store(0) // after the heartbeat: who is not parked has a recent one
+	}
+	return n
+}
+
+// wait polls while there is work. A busy loop without work waits a moment out of the
+// scheduler's sight; then, and any other loop at once, it blocks: until an event, or until
+// something falls due. A loop that blocks is parked, and owes nobody a turn.
+func (a *Acceptor) wait() (n int, parked bool) {
 	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || len(a.surveys) > 0 || a.lines.due {
-		return a.received(a.sys.Poll(a.epoll, a.events, 0))
+		return a.received(a.sys.Poll(a.epoll, a.events, 0)), false
 	}
 	ms := a.untilDue()
-	if !a.idle {
+	if a.busy {
 		first := pollMillis
 		if ms >= 0 {
 			first = min(first, ms)
 		}
 		if n := a.received(a.sys.Poll(a.epoll, a.events, first)); n > 0 || ms == first {
-			return n
+			return n, false
 		}
 		if ms >= 0 {
 			ms -= first
 		}
+		a.busy = false
 	}
 	a.cells.Parked.Store(1)
-	n := a.received(a.sys.Wait(a.epoll, a.events, ms))
-	a.cells.Heartbeat.Store(a.clockNow()) // first: who is not parked has a recent one
-	a.cells.Parked.Store(0)
-	a.idle = n == 0 // something fell due, or an interruption: no work is near, block again at once
-	return n
+	return a.received(a.sys.Wait(a.epoll, a.events, ms)), true
 }
 
 // settleMillis is how often a loop looks at picks that are in flight: they are forgiven

@@ -28,19 +28,20 @@ func (a *Acceptor) pin() {
 	}
 }
 
-// yield lets the schedulers see a busy loop now and then, between two turns.
+// yield lets the schedulers see the loop now and then, between two turns.
 //
-// Go's would else stop it, by a signal in the middle of a turn, once it has not been
-// seen for 10 ms. A pinned loop takes that signal: to yield would cost it the same two
-// switches.
+// Go's sees one that is not busy whenever that waits. A busy one it would else stop, by a
+// signal in the middle of a turn, once it has not been seen for 10 ms. A pinned loop takes
+// that signal: to yield would cost it the same two switches.
 func (a *Acceptor) yield() {
-	if a.idle || a.now-a.yielded < int64(yieldEvery) {
+	if a.now-a.yielded < int64(yieldEvery) {
 		return
 	}
-	a.yielded = a.now
-	if len(a.CPUs) == 0 {
+	if a.busy && len(a.CPUs) == 0 {
 		runtime.Gosched()
 	}
+	a.busy = a.found >= busyEvents*a.turned
+	a.yielded, a.found, a.turned = a.now, 0, 0
 	a.schedule()
 }
 
@@ -52,10 +53,8 @@ func (a *Acceptor) yield() {
 // It is said anew each time, as the goroutine may be in another thread by now. That of
 // a pinned loop stays.
 func (a *Acceptor) schedule() {
-	busy := a.found >= busyEvents*a.turned
-	a.found, a.turned = 0, 0
-	said := len(a.CPUs) > 0 && a.cells.Batched.Load() == truth(busy)
-	if a.Batch && !said && a.sys.Schedule(busy) == 0 {
-		a.cells.Batched.Store(truth(busy))
+	said := len(a.CPUs) > 0 && a.cells.Batched.Load() == truth(a.busy)
+	if a.Batch && !said && a.sys.Schedule(a.busy) == 0 {
+		a.cells.Batched.Store(truth(a.busy))
 	}
 }
