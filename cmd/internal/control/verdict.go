@@ -1,6 +1,7 @@
 package control
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -51,11 +52,16 @@ func (s *watched) acquit() {
 // between two turns.
 const pauseAtMost = time.Second
 
-// judge says whether a seat in doubt hangs, or is out of doubt.
-func (w *watchdog) judge(s *watched, i int, now int64) {
+// judge says whether a seat in doubt hangs, or is out of doubt. It returns when the seat's
+// time will be up; notInDoubt: it is not in doubt any more.
+func (w *watchdog) judge(s *watched, i int, now int64) (due int64) {
 	c := w.board.Acceptor(i)
 	parked := c.Parked.Load() != 0
 	turned := c.Heartbeat.Load() // after parked; 0 = nobody runs there: it died, and its successor starts
+	patience := int64(w.hangAfter)
+	if c.Paused.Load() != 0 {
+		patience += int64(pauseAtMost)
+	}
 	since := s.given
 	if !parked && turned != 0 {
 		since = min(since, turned) // it was in a turn when it was given this
@@ -66,27 +72,28 @@ func (w *watchdog) judge(s *watched, i int, now int64) {
 			w.revive(s, i)
 		}
 		s.given = turned // it turns, but perhaps has not come to all of it
-		if !w.owes(s, i) {
-			s.acquit()
+		if w.owes(s, i) {
+			return turned + patience
 		}
-		return
+		s.acquit()
+		return notInDoubt
 	case parked && !s.hung && !w.owes(s, i): // it had taken all of it before it was in doubt
 		s.acquit()
-		return
+		return notInDoubt
 	case parked && !s.hung && !w.owesAlone(s, i): // a sibling was woken for it; if that one hangs, it will not be parked
-		return
+		return now + patience
 	}
-	patience := w.hangAfter
-	if c.Paused.Load() != 0 {
-		patience += pauseAtMost
-	}
-	if !s.hung && time.Duration(now-since) > patience {
+	if !s.hung && now-since > patience {
 		s.hung = true
 		c.Hangs.Add(1)
 		w.tell(i, true)
 		w.log.Warn("acceptor hangs: it takes nothing new, a sibling serves what waits for it", "acceptor", i)
 	}
+	return since + patience
 }
+
+// notInDoubt is when the time is up of somebody who is not in doubt.
+const notInDoubt = math.MaxInt64
 
 func (w *watchdog) revive(s *watched, i int) {
 	s.hung = false

@@ -16,7 +16,7 @@ import (
 // they turn again: nobody waits behind a hung one.
 //
 // Hung is who was given something, a connection in one of its queues or a Plan, and has
-// not ended a turn for hang_after since; or whose turn has lasted that long already when
+// not begun a turn for hang_after since; or whose turn has lasted that long already when
 // it is given something. Who waits for nothing owes nothing: the watchdog sleeps then,
 // in an epoll of its own on all listening sockets and mailboxes. It is edge-triggered,
 // so each connection that arrives is told of once; often the acceptor has taken it
@@ -25,7 +25,7 @@ import (
 //	   ┌──────────────── nobody is in doubt ◄───────────────┐
 //	   ▼                                                    │ turned, and owes nothing
 //	asleep ──something was given to i──► i is in doubt ─────┤ or parked, and owes nothing
-//	                     looks every hang_after / 4         │ not turned for hang_after
+//	                     looks as its time is up            │ not turned for hang_after
 //	                                                        ▼
 //	                               i hangs: steering skips it, a sibling serves its sockets, until it turns
 type watchdog struct {
@@ -150,37 +150,48 @@ func (w *watchdog) rewatch(fds map[int]int) {
 	w.fds = fds
 }
 
-// run is the watchdog's life, until stop.
+// run is the watchdog's life, until stop. It looks when something was given to somebody, and
+// when somebody's time is up, but leaves a quarter of hang_after between two looks.
 func (w *watchdog) run() {
 	defer close(w.ended)
 	events := make([]unix.EpollEvent, 256)
-	var doubt bool
+	next, looked := int64(notInDoubt), int64(0)
 	for {
 		wait := -1
-		if doubt {
-			wait = 0 // what has come since the last look is taken now; the nap below paces the looks
+		if next != notInDoubt {
+			wait = int(max(time.Duration(next-monotonic()), 0)/time.Millisecond) + 1
 		}
 		n, err := unix.EpollWait(w.epoll, events, wait)
 		if err != nil {
 			n = 0 // EINTR: the one that can be
 		}
-		var nap time.Duration
-		if doubt, nap = w.look(events[:n], monotonic()); nap < 0 {
-			return
+		now := monotonic()
+		if early := time.Duration(looked + int64(w.pace()) - now); n > 0 && early > 0 {
+			time.Sleep(early)
+			now = monotonic()
 		}
-		if doubt {
-			time.Sleep(nap)
+		looked = now
+		if next = w.look(events[:n], now); next < 0 {
+			return
 		}
 	}
 }
 
-// look judges everybody who is in doubt. A nap below 0 says that it has been stopped.
-func (w *watchdog) look(events []unix.EpollEvent, now int64) (doubt bool, nap time.Duration) {
+func (w *watchdog) pace() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hangAfter / 4
+}
+
+// look judges everybody who is in doubt. It returns the clock when somebody's time will be
+// up; notInDoubt: nobody's; below 0: the watchdog has been stopped.
+func (w *watchdog) look(events []unix.EpollEvent, now int64) (next int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
-		return false, -1
+		return -1
 	}
+	next = notInDoubt
 	for _, e := range events {
 		if seat, is := w.fds[int(e.Fd)]; is && seat == int(e.Pad) {
 			s := &w.seats[seat]
@@ -190,7 +201,7 @@ func (w *watchdog) look(events []unix.EpollEvent, now int64) (doubt bool, nap ti
 	}
 	for i := range w.seats {
 		if s := &w.seats[i]; s.exists && s.given != 0 {
-			w.judge(s, i, now)
+			next = min(next, w.judge(s, i, now))
 		}
 	}
 	// All verdicts first: a rescuer must not be one that hangs itself.
@@ -206,9 +217,8 @@ func (w *watchdog) look(events []unix.EpollEvent, now int64) (doubt bool, nap ti
 		if s.hung && w.board.Acceptor(i).Parked.Load() != 0 {
 			w.poke(s)
 		}
-		doubt = doubt || s.exists && s.given != 0
 	}
-	return doubt, w.hangAfter / 4
+	return max(next, now+int64(w.hangAfter/4))
 }
 
 // poke sends a hung acceptor that waits in epoll a message for no listener, which makes
