@@ -145,17 +145,17 @@ const (
 // Scrape writes a Snapshot for Prometheus, as TextType says, with the families by name. An
 // error is the writer's.
 func Scrape(w io.Writer, s Snapshot) error {
-	out := &sink{w: bufio.NewWriterSize(w, scrapeBuffer), compact: s.Metrics == Compact, family: &family{}, bounds: map[float64]string{}}
+	out := &sink{w: bufio.NewWriterSize(w, scrapeBuffer), compact: s.Metrics == Compact, family: &family{}}
 	for _, f := range byName() {
 		out.only, out.head = f, false
 		switch f.about() {
 		case "listener":
-			for _, l := range s.Listeners {
-				out.listener(l)
+			for i := range s.Listeners {
+				out.listener(&s.Listeners[i])
 			}
 		case "pool":
-			for _, p := range s.Pools {
-				out.pool(p)
+			for i := range s.Pools {
+				out.pool(&s.Pools[i])
 			}
 		default:
 			out.others(s)
@@ -176,23 +176,29 @@ var byName = sync.OnceValue(func() []*family {
 })
 
 // about is the first label: of what things the family tells.
-func (f *family) about() string {
-	if len(f.labels) == 0 {
+func (f *family) about() string { return f.label(0) }
+
+// label is the name of a label; "" = there are not so many.
+func (f *family) label(i int) string {
+	if i >= len(f.labels) {
 		return ""
 	}
-	return f.labels[0]
+	return f.labels[i]
 }
 
-func (out *sink) pool(p PoolStats) {
+func (out *sink) pool(p *PoolStats) {
+	if out.only.label(1) == "backend" {
+		for i := range p.Backends {
+			out.backend(p.Name, &p.Backends[i])
+		}
+		return
+	}
 	out.flag(poolPanic, p.Panic, p.Name)
 	out.value(poolRetries, float64(p.Retries), p.Name)
 	out.value(poolUnpaid, float64(p.Unpaid), p.Name)
 	out.value(poolCapped, float64(p.Capped), p.Name)
 	out.value(poolNoBackend, float64(p.NoBackend), p.Name)
 	out.poolQueue(p.Name, p.Queue)
-	for _, b := range p.Backends {
-		out.backend(p.Name, b)
-	}
 }
 
 // others are those of the service, of its acceptors and workers, and of its surroundings.
@@ -212,21 +218,10 @@ func (out *sink) others(s Snapshot) {
 	}
 }
 
-func (out *sink) listener(l ListenerStats) {
-	for _, a := range l.Acceptors {
-		labels := []string{l.Name, strconv.Itoa(a.Number), strconv.Itoa(a.Worker)}
-		out.value(acceptorAccepted, float64(a.Accepted), labels...)
-		out.value(acceptorActive, float64(a.Active), labels...)
-		out.counts(acceptorErrors, a.AcceptErrors, labels...)
-		out.value(acceptorHandedOff, float64(a.HandedOff), labels...)
-		out.value(acceptorTaken, float64(a.Taken), labels...)
-		out.value(acceptorRescued, float64(a.Rescued), labels...)
-		out.histogram(acceptorWait, a.Wait, labels...)
-		if q := a.Queue; q != nil {
-			out.value(acceptorQueueLength, float64(q.Length), labels...)
-			out.value(acceptorQueueLimit, float64(q.Limit), labels...)
-			out.value(acceptorQueueDrops, float64(q.Drops), labels...)
-		}
+func (out *sink) listener(l *ListenerStats) {
+	if out.only.label(1) == "acceptor" {
+		out.share(l)
+		return
 	}
 	st := l.Steering
 	out.value(listenerSteering, 1, l.Name, st.Requested, st.Effective, st.Reason)
@@ -243,7 +238,7 @@ func (out *sink) listener(l ListenerStats) {
 		out.value(listenerHeldBack, float64(h.Times), l.Name, h.Direction)
 		out.value(listenerHeldSeconds, h.Seconds, l.Name, h.Direction)
 	}
-	out.histogram(listenerDuration, l.Duration, l.Name)
+	out.histogram(listenerDuration, &l.Duration, l.Name)
 	for _, r := range l.Routes {
 		if r.ID != 0 {
 			out.value(listenerRouted, float64(r.Sessions), l.Name, r.Name)
@@ -251,6 +246,26 @@ func (out *sink) listener(l ListenerStats) {
 	}
 	if accepts := l.Balance.Accepts; accepts.Total > 0 {
 		out.value(listenerChiSquare, accepts.ChiSquare, l.Name)
+	}
+}
+
+// share is what each acceptor has of a listener.
+func (out *sink) share(l *ListenerStats) {
+	for i := range l.Acceptors {
+		a := &l.Acceptors[i]
+		labels := []string{l.Name, strconv.Itoa(a.Number), strconv.Itoa(a.Worker)}
+		out.value(acceptorAccepted, float64(a.Accepted), labels...)
+		out.value(acceptorActive, float64(a.Active), labels...)
+		out.counts(acceptorErrors, a.AcceptErrors, labels...)
+		out.value(acceptorHandedOff, float64(a.HandedOff), labels...)
+		out.value(acceptorTaken, float64(a.Taken), labels...)
+		out.value(acceptorRescued, float64(a.Rescued), labels...)
+		out.histogram(acceptorWait, &a.Wait, labels...)
+		if q := a.Queue; q != nil {
+			out.value(acceptorQueueLength, float64(q.Length), labels...)
+			out.value(acceptorQueueLimit, float64(q.Limit), labels...)
+			out.value(acceptorQueueDrops, float64(q.Drops), labels...)
+		}
 	}
 }
 
@@ -286,14 +301,15 @@ func (out *sink) poolQueue(pool string, q *PoolQueueStats) {
 	out.value(poolQueueLength, float64(q.Length), pool)
 	out.value(poolQueueLimit, float64(q.Limit), pool)
 	out.counts(poolQueueEnds, q.Ends, pool)
-	out.histogram(poolQueueWait, q.Wait, pool)
+	out.histogram(poolQueueWait, &q.Wait, pool)
 }
 
-func (out *sink) backend(pool string, b BackendStats) {
+func (out *sink) backend(pool string, b *BackendStats) {
 	out.value(backendWeight, float64(b.Weight), pool, b.Name)
 	out.value(backendAddresses, float64(len(b.Targets)), pool, b.Name)
 	out.value(backendMaxSessions, float64(b.MaxSessions), pool, b.Name)
-	for _, t := range b.Targets {
+	for i := range b.Targets {
+		t := &b.Targets[i]
 		labels := []string{pool, b.Name, t.Address}
 		out.value(backendAttempts, float64(t.Attempts), labels...)
 		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
@@ -301,9 +317,9 @@ func (out *sink) backend(pool string, b BackendStats) {
 		out.counts(backendProbes, t.Probes, labels...)
 		out.counts(backendEjections, t.Ejections, labels...)
 		if !out.compact {
-			out.histogram(backendConnect, t.Connect, labels...)
+			out.histogram(backendConnect, &t.Connect, labels...)
 		}
-		out.health(t.Health, labels)
+		out.health(&t.Health, labels)
 		out.value(backendActive, float64(t.Active), labels...)
 		out.value(backendConnections, float64(t.Sessions), labels...)
 		out.value(backendReceived, float64(t.Received), labels...)
@@ -311,8 +327,8 @@ func (out *sink) backend(pool string, b BackendStats) {
 	}
 }
 
-func (out *sink) health(h Health, labels []string) {
-	if h.State != "" {
+func (out *sink) health(h *Health, labels []string) {
+	if out.only == backendState && h.State != "" {
 		out.value(backendState, 1, append(labels[:len(labels):len(labels)], string(h.State))...)
 	}
 	c := h.Check

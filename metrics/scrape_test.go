@@ -218,6 +218,7 @@ func withBackends(tb testing.TB, backends int) (*Board, Topology) {
 		board.OpenTarget(id)
 		board.Target(0, id).Sessions.Add(1)
 		name := "10.0.0.1:" + strconv.Itoa(i)
+		top.Health[id] = Health{State: TargetUp}
 		top.Pools[0].Backends = append(top.Pools[0].Backends, Backend{Name: name, Weight: 1, Targets: []Target{{ID: id, Address: name}}})
 	}
 	return board, top

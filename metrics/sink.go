@@ -59,7 +59,14 @@ type sink struct {
 	family *family
 	values []string
 	labels []byte
-	bounds map[float64]string // of histograms, as labels
+	bounds []bound // of the histogram written last
+	last   []byte  // the label being made that differs between the series of one thing
+}
+
+// bound is an upper bound of a histogram, and the label that says so.
+type bound struct {
+	le    float64
+	label []byte
 }
 
 // TextType is the Content-Type of what Scrape writes: Prometheus' text format.
@@ -69,7 +76,7 @@ var helpText = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
 func (out *sink) value(f *family, v float64, labels ...string) {
 	if f == out.only {
-		out.series("", out.labelled(f, labels), "", v)
+		out.series("", out.labelled(f, labels), nil, v)
 	}
 }
 
@@ -87,37 +94,36 @@ func (out *sink) counts(f *family, counts Counts, labels ...string) {
 		return
 	}
 	others := out.labelled(f, labels)
-	name := f.labels[len(f.labels)-1]
 	for word, n := range counts.All() {
 		if n == 0 && out.compact {
 			continue
 		}
-		out.series("", others, name+`="`+word+`"`, float64(n))
+		out.last = append(append(append(append(out.last[:0], f.labels[len(f.labels)-1]...), `="`...), word...), '"')
+		out.series("", others, out.last, float64(n))
 	}
 }
 
-func (out *sink) histogram(f *family, h Histogram, labels ...string) {
+func (out *sink) histogram(f *family, h *Histogram, labels ...string) {
 	if f != out.only {
 		return
 	}
 	all := out.labelled(f, labels)
-	for _, b := range h.Buckets {
-		out.series("_bucket", all, out.bound(b.LE), float64(b.Count))
+	for i, b := range h.Buckets {
+		out.series("_bucket", all, out.bound(i, b.LE), float64(b.Count))
 	}
 	if n := len(h.Buckets); n == 0 || !math.IsInf(h.Buckets[n-1].LE, 1) {
-		out.series("_bucket", all, out.bound(math.Inf(1)), float64(h.Count))
+		out.series("_bucket", all, out.bound(n, math.Inf(1)), float64(h.Count))
 	}
-	out.series("_sum", all, "", h.Sum)
-	out.series("_count", all, "", float64(h.Count))
+	out.series("_sum", all, nil, h.Sum)
+	out.series("_count", all, nil, float64(h.Count))
 }
 
-func (out *sink) bound(le float64) string {
-	text, known := out.bounds[le]
-	if !known {
-		text = `le="` + string(appendNumber(nil, le)) + `"`
-		out.bounds[le] = text
+// bound is the label of a histogram's bucket.
+func (out *sink) bound(i int, le float64) []byte {
+	if i >= len(out.bounds) || out.bounds[i].le != le {
+		out.bounds = append(out.bounds[:i], bound{le, append(appendNumber([]byte(`le="`), le), '"')})
 	}
-	return text
+	return out.bounds[i].label
 }
 
 // labelled is the text of labels, sorted by name. For the same names and values as last
@@ -141,7 +147,7 @@ func (out *sink) labelled(f *family, values []string) []byte {
 }
 
 // series writes one line.
-func (out *sink) series(suffix string, labels []byte, last string, v float64) {
+func (out *sink) series(suffix string, labels, last []byte, v float64) {
 	f, line := out.only, out.line[:0]
 	if !out.head {
 		out.head = true
@@ -152,7 +158,7 @@ func (out *sink) series(suffix string, labels []byte, last string, v float64) {
 	line = append(append(line, f.name...), suffix...)
 	if len(labels)+len(last) > 0 {
 		line = append(append(line, '{'), labels...)
-		if len(labels) > 0 && last != "" {
+		if len(labels) > 0 && len(last) > 0 {
 			line = append(line, ',')
 		}
 		line = append(append(line, last...), '}')
