@@ -91,7 +91,8 @@ type fault struct {
 	error
 }
 
-// probe asks one target, for no longer than the timeout.
+// probe asks one target, for no longer than the timeout. It is for a check that does more than to
+// connect.
 func (c *check) probe(ctx context.Context, t pool.Target) outcome {
 	ctx, cancel := context.WithTimeout(ctx, c.health.Timeout)
 	defer cancel()
@@ -108,12 +109,6 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 		return certificate, err
 	}
 	defer func() { conn.Close() }()
-	if c.connects() {
-		if tcp, is := conn.(*net.TCPConn); is {
-			_ = tcp.SetLinger(0) // a reset: no TIME_WAIT is left behind
-		}
-		return certificate, nil
-	}
 	if deadline, has := ctx.Deadline(); has {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return certificate, err
@@ -319,7 +314,7 @@ func lacking(err error) bool {
 	if failed := (*fs.PathError)(nil); errors.As(err, &failed) { // a command that did not start
 		return true
 	}
-	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, lack) {
 			return true
 		}

@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/cmd/internal/config"
-	"sluice/proxy/pool"
 )
 
 // BenchmarkCheck is what a check by TCP costs of CPU time, of a server in another process.
@@ -45,18 +45,30 @@ func BenchmarkCheck(b *testing.B) {
 	p.Health.Check, p.Health.Timeout = config.CheckTCP, time.Second
 	c := newCheck(p, (*exec.Cmd).Run)
 	addr := ln.Addr().String()
-	t := pool.Target{Backend: addr, Addr: netip.MustParseAddrPort(addr), Weight: 1}
+	const together = 5 // are due at a wake-up
+	var running sync.WaitGroup
+	ctx, stop := context.WithCancel(context.Background())
+	defer running.Wait()
+	defer stop()
+	conns, to := newConnects(ctx, &running), netip.MustParseAddrPort(addr)
 	var before, after syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
 	b.ReportAllocs()
-	b.SetParallelism(8) // as several that are due together
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if o := c.probe(context.Background(), t); o.err != nil {
-				b.Error(o.err)
-			}
+	for range b.N / together {
+		var all []*connect
+		var found sync.WaitGroup
+		for range together {
+			found.Add(1)
+			all = append(all, &connect{check: c, to: to, done: func(_ time.Time, err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				found.Done()
+			}})
 		}
-	})
+		conns.begin(all)
+		found.Wait()
+	}
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
 	spent := after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano()
 	b.ReportMetric(float64(spent)/1e3/float64(b.N), "cpu-us/op")

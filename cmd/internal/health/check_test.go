@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +26,24 @@ func asked(t *testing.T, addr string, change func(*config.Pool)) outcome {
 	p.Health.Timeout = 5 * time.Second
 	change(&p)
 	a := netip.MustParseAddrPort(addr)
-	return newCheck(p, (*exec.Cmd).Run).probe(context.Background(), pool.Target{Backend: addr, Addr: a, Weight: 1})
+	c, target := newCheck(p, (*exec.Cmd).Run), pool.Target{Backend: addr, Addr: a, Weight: 1}
+	if c.connects() {
+		return connected(t, c, a)
+	}
+	return c.probe(t.Context(), target)
+}
+
+// connected runs one check that only connects.
+func connected(t *testing.T, c *check, addr netip.AddrPort) outcome {
+	t.Helper()
+	var running sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer running.Wait()
+	defer stop()
+	found := make(chan error, 1)
+	newConnects(ctx, &running).begin([]*connect{{check: c, to: addr, done: func(_ time.Time, err error) { found <- err }}})
+	err := <-found
+	return outcome{err: err, failure: classify(err)}
 }
 
 func well(t *testing.T, o outcome) {

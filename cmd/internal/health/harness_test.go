@@ -33,6 +33,7 @@ func newWorld(t *testing.T, targets int) *world {
 	t.Helper()
 	w := &world{t: t, weights: make([]metrics.Gauge, targets), log: &bytes.Buffer{}, down: map[metrics.ID]bool{}, begins: map[metrics.ID][]time.Time{}}
 	w.Keeper = New(Options{Log: slog.New(slog.NewTextHandler(w, nil)), Weights: w.weights})
+	w.conns = nil
 	w.probe = func(ctx context.Context, _ *check, t pool.Target) outcome {
 		w.lock.Lock()
 		w.begins[t.ID] = append(w.begins[t.ID], time.Now())

@@ -1,8 +1,8 @@
 // Package health says which targets may be picked, and with what weight.
 //
-//	Commit(pools, targets) ─────────────► targets ◄── results ── checks, each a goroutine for as
-//	Order(drain, disable, weight N) ────►    │                   long as it takes, started by the
-//	                                         │                   schedule when they fall due
+//	Commit(pools, targets) ─────────────► targets ◄── results ── checks, started by the schedule
+//	Order(drain, disable, weight N) ────►    │                   when they fall due; one that says
+//	                                         │                   something is a goroutine meanwhile
 //	              what checks say × what operators want × panic ◄── who is ill
 //	                                         ▼
 //	                     weights of the board, where pickers look on each pick
@@ -10,7 +10,7 @@
 // A Keeper belongs to the control plane and is all that writes weights. A target that goes
 // down or comes back costs one store there, and no Plan.
 //
-// Reading order: health.go, state.go, panic.go, schedule.go, check.go, operator.go.
+// Reading order: health.go, state.go, panic.go, schedule.go, check.go, connect_linux.go, operator.go.
 package health
 
 import (
@@ -56,6 +56,7 @@ type Keeper struct {
 	stop  context.CancelFunc
 	ended sync.WaitGroup // the schedule and all checks
 	turns chan struct{}  // one in it for each command that runs
+	conns *connects      // checks that only connect; a test may have it nil, and all probed
 
 	mu      sync.Mutex // guards what follows, and the weights
 	pools   map[string]*watched
@@ -113,6 +114,7 @@ func New(o Options) *Keeper {
 		k.o.AtATime = maxBusy
 	}
 	k.ctx, k.stop = context.WithCancel(context.Background())
+	k.conns = newConnects(k.ctx, &k.ended)
 	return k
 }
 

@@ -2,6 +2,7 @@ package health
 
 import (
 	"container/heap"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -9,8 +10,9 @@ import (
 	"sluice/proxy/pool"
 )
 
-// maxBusy bounds the checks under way: each is a goroutine and a descriptor. 10,000 targets
-// that all take a second and are due every 2 s need 5,000; those that answer need some 10.
+// maxBusy bounds the checks under way: each is a descriptor, and a goroutine if it says something.
+// 10,000 targets that all take a second and are due every 2 s need 5,000; those that answer need
+// some 10.
 const maxBusy = 4096
 
 // spacing is what lies between the first checks of targets that begin together, unless
@@ -103,14 +105,19 @@ func (k *Keeper) run() {
 		case <-timer.C:
 		}
 		timer.Stop()
-		if next := k.step(time.Now()); !next.IsZero() {
+		next, connects := k.step(time.Now())
+		if connects != nil {
+			k.conns.begin(connects)
+		}
+		if !next.IsZero() {
 			timer.Reset(time.Until(next))
 		}
 	}
 }
 
-// step does what is due, and returns when something is due next; zero = when it is woken.
-func (k *Keeper) step(now time.Time) (next time.Time) {
+// step does what is due, but for the checks that only connect, which it returns, and says when
+// something is due next; zero = when it is woken.
+func (k *Keeper) step(now time.Time) (next time.Time, connects []*connect) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	sooner := func(at time.Time) {
@@ -135,9 +142,15 @@ func (k *Keeper) step(now time.Time) (next time.Time) {
 		k.busy++
 		t.checking = true
 		c, asked := t.in.check, t.Target
-		k.ended.Go(func() { k.check(t, c, asked) })
+		if k.conns == nil || !c.connects() {
+			k.ended.Go(func() { k.check(t, c, asked) })
+			continue
+		}
+		connects = append(connects, &connect{check: c, to: asked.Addr, doubt: !t.verdict.up || t.verdict.inDoubt(), done: func(begun time.Time, err error) {
+			k.checked(t, c, begun, outcome{err: err, failure: classify(err)})
+		}})
 	}
-	return next
+	return next, connects
 }
 
 // check is the goroutine of one check.
@@ -151,7 +164,11 @@ func (k *Keeper) check(t *target, c *check, asked pool.Target) {
 		}
 	}
 	begun := time.Now()
-	o := k.probe(k.ctx, c, asked)
+	k.checked(t, c, begun, k.probe(k.ctx, c, asked))
+}
+
+// checked takes in the result of a check of a target, and puts that back into the schedule.
+func (k *Keeper) checked(t *target, c *check, begun time.Time, o outcome) {
 	now := time.Now()
 	if k.ctx.Err() != nil {
 		return // broken off: that says nothing of the target
@@ -187,18 +204,21 @@ func (k *Keeper) found(t *target, o outcome, now time.Time, took time.Duration) 
 		t.found.Error = o.err.Error()
 		t.verdict.failures[o.failure]++
 	}
-	log := k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", pool.AddressText(t.Addr))
 	if lacking(o.err) { // else all would be down that cannot be asked
-		log.Warn("backend cannot be checked", "check", h.Check, "error", o.err)
+		k.logOf(t).Warn("backend cannot be checked", "check", h.Check, "error", o.err)
 		return
 	}
 	if !t.verdict.add(o.err == nil, h.Rise, h.Fall, now) {
 		return
 	}
 	if t.verdict.up {
-		log.Info("backend is up")
+		k.logOf(t).Info("backend is up")
 	} else {
-		log.Warn("backend is down", "check", h.Check, "reason", o.failure.String(), "error", o.err)
+		k.logOf(t).Warn("backend is down", "check", h.Check, "reason", o.failure.String(), "error", o.err)
 	}
 	k.changed(t, now)
+}
+
+func (k *Keeper) logOf(t *target) *slog.Logger {
+	return k.o.Log.With("pool", t.in.config.Name, "backend", t.Backend, "address", pool.AddressText(t.Addr))
 }

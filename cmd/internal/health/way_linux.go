@@ -11,19 +11,22 @@ type way struct {
 
 // control sets it on a socket that is about to connect.
 func (w way) control(_, _ string, raw syscall.RawConn) (err error) {
-	const soMark = 0x24 // SO_MARK
-	if failed := raw.Control(func(fd uintptr) {
-		if w.mark != 0 {
-			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soMark, w.mark)
-		}
-		if w.holdAck {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 0)
-		}
-		if w.dev != "" && err == nil {
-			err = syscall.BindToDevice(int(fd), w.dev)
-		}
-	}); failed != nil {
+	if failed := raw.Control(func(fd uintptr) { err = w.set(int(fd)) }); failed != nil {
 		return failed
+	}
+	return err
+}
+
+func (w way) set(fd int) (err error) {
+	const soMark = 0x24 // SO_MARK
+	if w.mark != 0 {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soMark, w.mark)
+	}
+	if w.holdAck {
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 0)
+	}
+	if w.dev != "" && err == nil {
+		err = syscall.BindToDevice(fd, w.dev)
 	}
 	return err
 }
