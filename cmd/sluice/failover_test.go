@@ -300,8 +300,8 @@ func twoPostgres(t *testing.T) *realServer {
 	logIn = append(logIn, startUp...)
 	ask := append(slices.Clip(logIn), 'Q')
 	ask = append(binary.BigEndian.AppendUint32(ask, uint32(4+len(query))), query...)
-	// It takes connections while it starts, and serves nobody: the check logs in (AuthenticationOk).
-	checks := []string{`check = "tcp"`, fmt.Sprintf(`send = "hex:%x"`, logIn), `expect = "hex:520000000800000000"`}
+	// It takes connections while it starts, and serves nobody: so the check begins to log in.
+	checks := []string{`check = "postgres"`, `user = "postgres"`}
 	r := &realServer{health: checks, ask: string(ask), kill: syscall.SIGQUIT} // to the first process: all end at once
 	one := newPostgres(t, nil)
 	dirs := [2]postgres{one, one.another(t)}

@@ -34,6 +34,7 @@ type Health struct {
 	ServerName   string        // TLS; "" = the backend's host
 	ALPN         string        // TLS: protocols to offer, with commas between them, of which one must be taken; "" = none
 	Service      string        // gRPC: whose health is asked for; "" = the server's
+	User         string        // CheckPostgres: as whom a login begins; "" = none does
 	Command      []string      // CheckCommand: the program, an absolute path, and its arguments
 	Verify       bool          // TLS: the certificate must be valid
 }
@@ -58,7 +59,7 @@ const (
 // Preset is a check that is a line to send and an answer to expect.
 type Preset struct{ Send, Expect string }
 
-// Presets are the checks of protocols by name. None of them logs in.
+// Presets are the checks of protocols by name. None of them logs in; see Health.Preset.
 var Presets = map[string]Preset{
 	// SSLRequest: every server answers one letter, yes or no, before anybody logs in.
 	CheckPostgres: {"hex:0000000804d2162f", "re:^[SN]"},
@@ -67,6 +68,18 @@ var Presets = map[string]Preset{
 	CheckMySQL: {"", `re:(?s)^...\x00\n`},
 	// One that wants a password is up, too.
 	CheckRedis: {"PING\r\n", `re:^(\+PONG|-NOAUTH)`},
+}
+
+// Preset is what a check by the name of a protocol says and expects.
+func (h Health) Preset() (p Preset, is bool) {
+	p, is = Presets[h.Check]
+	if h.Check == CheckPostgres && h.User != "" {
+		// StartupMessage, protocol 3.0. R asks for a password, or wants none. A server that still
+		// starts, or has no connection left, says E: it is asked that before any password.
+		message := "\x00\x03\x00\x00user\x00" + h.User + "\x00\x00"
+		p = Preset{fmt.Sprintf("hex:%08x%x", 4+len(message), message), "re:^R"}
+	}
+	return p, is
 }
 
 func defaultHealth() Health {
@@ -219,6 +232,13 @@ var checkService = checkedText("the name of a gRPC service", nil, func(text stri
 	return nil
 })
 
+var checkUser = checkedText("the name of a database user", nil, func(text string) error {
+	if strings.Contains(text, "\x00") {
+		return strconv.ErrSyntax
+	}
+	return nil
+})
+
 // checkCommand wants its first text to be an absolute path: there is no shell, and what the
 // PATH of a service is nobody knows.
 var checkCommand = commandLine()
@@ -243,7 +263,7 @@ var healthKeys = map[string][]string{
 	"method": {CheckHTTP, CheckHTTPS}, "path": {CheckHTTP, CheckHTTPS}, "host": {CheckHTTP, CheckHTTPS, CheckGRPC},
 	"status": {CheckHTTP, CheckHTTPS}, "body": {CheckHTTP, CheckHTTPS},
 	"server_name": {CheckTLS, CheckHTTPS}, "alpn": {CheckTLS}, "verify": {CheckTLS, CheckHTTPS},
-	"service": {CheckGRPC}, "command": {CheckCommand},
+	"service": {CheckGRPC}, "user": {CheckPostgres}, "command": {CheckCommand},
 }
 
 // checkHealth reports what was set and means nothing to the check that was chosen. A key

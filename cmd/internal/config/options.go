@@ -215,6 +215,7 @@ var options = []option{
 	{"pool.*.health.server_name", live, checkServerName, func(s scope) any { return &s.p.Health.ServerName }},
 	{"pool.*.health.alpn", live, checkALPN, func(s scope) any { return &s.p.Health.ALPN }},
 	{"pool.*.health.service", live, checkService, func(s scope) any { return &s.p.Health.Service }},
+	{"pool.*.health.user", live, checkUser, func(s scope) any { return &s.p.Health.User }},
 	{"pool.*.health.command", live, checkCommand, func(s scope) any { return &s.p.Health.Command }},
 	{"pool.*.health.verify", live, boolean, func(s scope) any { return &s.p.Health.Verify }},
 }

@@ -60,7 +60,7 @@ func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
 		c.source = p.Source[0]
 	}
 	send, expect := p.Health.Send, p.Health.Expect
-	if preset, is := config.Presets[p.Health.Check]; is {
+	if preset, is := p.Health.Preset(); is {
 		send, expect = preset.Send, preset.Expect
 	}
 	switch p.Health.Check {
@@ -189,6 +189,7 @@ func (c *check) talk(conn net.Conn) error {
 		n, err := conn.Read(buffer)
 		answer.Write(buffer[:n])
 		if c.expect(answer.Bytes()) {
+			c.leave(conn)
 			return nil
 		}
 		switch {
@@ -201,6 +202,14 @@ func (c *check) talk(conn net.Conn) error {
 		}
 	}
 	return fault{metrics.CheckAnswer, fmt.Errorf("the answer begins with %s", excerpt(answer.Bytes()))}
+}
+
+// leave ends a login that has begun as psql does whose user gives no password. A database logs a
+// client that is gone while something is on its way to it.
+func (c *check) leave(conn net.Conn) {
+	if half, is := conn.(interface{ CloseWrite() error }); is && c.health.User != "" && half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxAnswer))
+	}
 }
 
 // excerpt quotes the beginning of an answer.

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -160,6 +161,39 @@ func TestPresets(t *testing.T) {
 		soon := func(p *config.Pool) { p.Health.Check, p.Health.Timeout = check, 300*time.Millisecond }
 		well(t, asked(t, answers(t, talk.read, talk.good), kind(check)))
 		fails(t, asked(t, answers(t, talk.read, talk.bad), soon), metrics.CheckAnswer, "the answer is")
+	}
+}
+
+// With a user the database must let a login begin: one that starts up answers an SSLRequest, too.
+func TestPostgresLogin(t *testing.T) {
+	const login = "\x00\x00\x00\x14\x00\x03\x00\x00user\x00check\x00\x00"
+	for answer, want := range map[string]bool{
+		"R\x00\x00\x00\x08\x00\x00\x00\x00":                                                      true, // trust
+		"R\x00\x00\x00\x17\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00":                                 true,
+		"E\x00\x00\x00\x40SFATAL\x00VFATAL\x00C57P03\x00Mthe database system is starting up\x00": false,
+	} {
+		left := make(chan error, 1)
+		addr := server(t, func(c net.Conn) {
+			asked := make([]byte, len(login))
+			if _, err := io.ReadFull(c, asked); err != nil || string(asked) != login {
+				left <- fmt.Errorf("it is asked %q: %v", asked, err)
+				return
+			}
+			_, _ = io.WriteString(c, answer)
+			if want { // the client ends, in order
+				_, err := io.Copy(io.Discard, c)
+				left <- err
+			}
+		})
+		o := asked(t, addr, func(p *config.Pool) { p.Health.Check, p.Health.User = config.CheckPostgres, "check" })
+		if !want {
+			fails(t, o, metrics.CheckAnswer, "starting up")
+			continue
+		}
+		well(t, o)
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
