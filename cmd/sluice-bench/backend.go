@@ -7,18 +7,18 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"time"
 )
 
 // backendOrder is what the backend process is told on its standard input.
 type backendOrder struct {
-	Threads  int
-	Greet    bool // send 64 bytes of the pattern on accept, before any request
-	CheckAll bool
+	Threads    int
+	Greet      bool // send 64 bytes of the pattern on accept, before any request
+	CheckAll   bool
+	Everywhere bool // listen on all addresses
 }
 
-// heldQuestion asks the backend process how many sessions it holds.
-type heldQuestion struct{}
+// question asks the backend process how many sessions it holds, and has it turn sick if Turn says so.
+type question struct{ Turn sickness }
 
 // serveBackend is the backend process: it listens, writes its address on out, serves and answers questions until in ends.
 //
@@ -29,18 +29,20 @@ func serveBackend(in io.Reader, out io.Writer) error {
 	if err := orders.Decode(&order); err != nil {
 		return fmt.Errorf("read the order: %w", err)
 	}
-	listener, at, err := listenSocket()
+	listener, at, err := listenSocket(order.Everywhere)
 	if err != nil {
 		return err
 	}
 	allowThreads(order.Threads)
 	var sessions atomic.Int64
 	ended := make(chan error, order.Threads+1)
+	var all []*backend
 	for range order.Threads {
 		b, err := newBackend(listener, order, &sessions)
 		if err != nil {
 			return err
 		}
+		all = append(all, b)
 		go func() { ended <- b.run() }()
 	}
 	answers := json.NewEncoder(out)
@@ -48,7 +50,14 @@ func serveBackend(in io.Reader, out io.Writer) error {
 		return fmt.Errorf("tell the address: %w", err)
 	}
 	go func() {
-		for orders.Decode(&heldQuestion{}) == nil {
+		var q question
+		for orders.Decode(&q) == nil {
+			if q.Turn != "" {
+				if err := turn(all, q.Turn); err != nil {
+					ended <- err
+					return
+				}
+			}
 			answers.Encode(sessions.Load())
 		}
 		ended <- nil
@@ -63,6 +72,8 @@ type backend struct {
 	order    backendOrder
 	clients  map[int]*client
 	sessions *atomic.Int64 // of all threads
+	sick     atomic.Value  // sickness
+	late     []lateAnswer  // of one that is slow
 }
 
 // client is one accepted connection. headGot counts the bytes of the next head that have arrived.
@@ -84,7 +95,7 @@ func newBackend(listener int, order backendOrder, sessions *atomic.Int64) (*back
 func (b *backend) run() error {
 	defer lockThread()()
 	for {
-		events, err := b.wait(time.Second)
+		events, err := b.wait(b.answerLate())
 		if err != nil {
 			return err
 		}
@@ -103,8 +114,15 @@ func (b *backend) run() error {
 
 func (b *backend) accept() error {
 	fd, again, err := acceptSocket(b.listener)
-	if again || err != nil {
+	if again || err != nil && b.sick.Load() == refusing {
+		return nil
+	}
+	if err != nil {
 		return err
+	}
+	if b.sick.Load() == closing {
+		closeSocket(fd)
+		return nil
 	}
 	c := &client{conn: conn{fd: fd}}
 	b.clients[fd] = c
@@ -130,11 +148,15 @@ func (b *backend) serve(c *client, e event) {
 			b.end(c, closeSocket)
 			return
 		}
+		if b.sick.Load() == silent {
+			return
+		}
 		if err := c.receive(b.buf[:n], b.order.CheckAll); err != nil {
 			fmt.Fprintln(os.Stderr, "backend:", err)
 			b.end(c, resetSocket)
 			return
 		}
+		b.delay(c)
 	}
 	if c.pending() && c.send(b.loop) != nil {
 		b.end(c, closeSocket)

@@ -67,6 +67,17 @@ var bars = []bar{
 	{"many-backends", "memory", 2, "haproxy", threads},
 	{"many-backends", "each", 1, "haproxy", threads},
 	{"slow-readers", "kernel", 1, "haproxy", both},
+	{"sick-blackholed", "p99", 1, "haproxy", both},
+	{"sick-blackholed", "failed", 0, everyRound, both},
+	{"sick-refusing", "p99", 1, "haproxy", both},
+	{"sick-refusing", "failed", 0, everyRound, both},
+	{"sick-closing", "p99", 1, "haproxy", both},
+	{"sick-closing", "failed", 0.1, "haproxy", both},
+	{"sick-silent", "p99", 1, "haproxy", both}, // both the patience: who meets it fails
+	{"sick-silent", "failed", 1, "haproxy", both},
+	{"sick-slow", "p99", 1.01, "haproxy", both}, // with 200 ms in both, one step of the histogram is no difference
+	{"sick-slow", "failed", 0, everyRound, both},
+	{"checks-1000", "share", 50, absolute, both},
 }
 
 // writeBars prints for each bar whether sluice reaches it. Fewer than barRounds rounds prove nothing.

@@ -27,6 +27,7 @@ type benchCase struct {
 	spread    bool          // looks at how many sessions each acceptor holds
 	listeners int           // 0: one
 	backends  int           // of a pool beside the one that is asked through, behind the other listeners
+	pooled    pooled        // the one that is asked through
 
 	proxy *proxy // of the run
 }
@@ -134,7 +135,7 @@ func allCases() []benchCase {
 			})
 		}
 	}
-	return slices.Concat(cases, timedCases(), scaleCases())
+	return slices.Concat(cases, timedCases(), scaleCases(), poolCases())
 }
 
 func plural(n int, noun string) string {
@@ -157,6 +158,7 @@ func (c benchCase) smoke() benchCase {
 	c.lasts /= 20
 	c.listeners = min(c.listeners, 10)
 	c.backends /= 20
+	c.pooled.addresses /= 20
 	return c
 }
 

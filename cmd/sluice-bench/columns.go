@@ -13,6 +13,7 @@ const (
 	fairFamily    = "clients beside streams"
 	scaleFamily   = "long configurations"
 	stallFamily   = "kernel memory of a stalled session"
+	sickFamily    = "short sessions to a pool of which a backend is sick"
 )
 
 // column is one figure of a family. Figures are stored in base units (seconds, bytes, 1); scale brings them to the unit of head.
@@ -83,6 +84,12 @@ var families = []family{
 		{"scrape", "scrape ms", 1e3, 0, less, false},
 		{"series", "series", 1, 0, less, false},
 		{"each", "scrape µs/series", 1e6, 2, less, true},
+	}},
+	{sickFamily, []column{
+		{"failed", "failed %", 100, 2, less, true},
+		{"p50", "p50 ms", 1e3, 2, less, false},
+		{"p99", "p99 ms", 1e3, 2, less, true},
+		{"max", "max ms", 1e3, 2, less, false},
 	}},
 	{stallFamily, []column{
 		{"kernel", "kernel MiB", 1.0 / (1 << 20), 1, less, true},

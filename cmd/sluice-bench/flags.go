@@ -126,6 +126,14 @@ How each figure is measured
   long     start: from the start of the program to the first answer through its last listener. memory: as above, after two scrapes. scrape:
            the time of the second; µs/series by the number of its series, as proxies show different ones. nginx has no metrics.
   stalled  what all TCP sockets of the machine hold (/proc/net/sockstat) more than before, for each of 50 clients that do not read.
+  sick     latency from connect to the last byte of the answer of short sessions that come at a pace, over 10 s, to a pool of three backends.
+           After 2 s one turns sick: its SYNs are dropped; or it refuses; or closes what it accepts; or takes a request and never answers;
+           or answers 200 ms late. A session fails that ends without its answer, or has none after 2 s; it counts with those 2 s. sluice
+           and HAProxy have the same checks, a small request and its answer: every 1 s, in doubt every 0.5 s, within 1 s, fall 3, rise 2,
+           and connect within 1 s, 2 retries, each to another backend. HAProxy marks a backend down at the first failure that it sees in a
+           session (observe layer4), sluice looks for early ends (ejection.early = 1s). nginx has no checks, only max_fails = 1.
+  checks   CPU at rest of a service that checks 1,000 backends every 2 s: a connection that is reset, 500 of them a second. The backends
+           are 1,000 addresses of one process.
   balance  how many sessions each acceptor holds: sluice by its metrics, HAProxy by "show fd", nginx by the sockets of each worker.
            Jain index: 1 when all hold the same. The row "(chance)" is what acceptors chosen at random would give, by simulation.
   ×        the ratio to the best of HAProxy and nginx in the same round; the median of these ratios. Below 1 is less, above 1 more.

@@ -74,6 +74,8 @@ func (l *loop) watchListener(fd int) error {
 	return l.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 }
 
+func (l *loop) unwatch(fd int) error { return l.control(unix.EPOLL_CTL_DEL, fd, 0) }
+
 func (l *loop) control(op, fd int, events uint32) error {
 	if err := unix.EpollCtl(l.epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -135,14 +137,19 @@ func dialSocket(from netip.Addr, to netip.AddrPort) (int, error) {
 	return fd, nil
 }
 
-// listenSocket listens on a port of its own choice of 127.0.0.1.
-func listenSocket() (fd int, at netip.AddrPort, err error) {
+// listenSocket listens on a port of its own choice of 127.0.0.1, or of all addresses.
+func listenSocket(everywhere bool) (fd int, at netip.AddrPort, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, at, fmt.Errorf("socket: %w", err)
 	}
 	var name unix.Sockaddr
-	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	home := [4]byte{127, 0, 0, 1}
+	own := unix.SockaddrInet4{Addr: home}
+	if everywhere {
+		own.Addr = [4]byte{}
+	}
+	err = unix.Bind(fd, &own)
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // accepted sockets inherit it
 	}
@@ -154,9 +161,26 @@ func listenSocket() (fd int, at netip.AddrPort, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, at, fmt.Errorf("listen on 127.0.0.1: %w", err)
+		return -1, at, fmt.Errorf("listen: %w", err)
 	}
-	return fd, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port)), nil
+	return fd, netip.AddrPortFrom(netip.AddrFrom4(home), uint16(name.(*unix.SockaddrInet4).Port)), nil
+}
+
+// dropPackets puts a filter on a listening socket that lets nothing pass. Sockets that it has accepted are as they were.
+func dropPackets(listener int) error {
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	if err := unix.SetsockoptSockFprog(listener, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing}); err != nil {
+		return fmt.Errorf("drop packets: %w", err)
+	}
+	return nil
+}
+
+// endListening has a listening socket refuse. It is not closed: so nobody else gets its port.
+func endListening(listener int) error {
+	if err := unix.Shutdown(listener, unix.SHUT_RD); err != nil {
+		return fmt.Errorf("end listening: %w", err)
+	}
+	return nil
 }
 
 // acceptSocket returns again when no connection waits, or the one that did is gone.

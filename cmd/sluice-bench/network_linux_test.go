@@ -18,12 +18,12 @@ func TestOwnNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), self, "_bench", "-smoke", "-proxies", "sluice", "-cases", "kept-1-64B|balance-16")
+	cmd := exec.CommandContext(t.Context(), self, "_bench", "-smoke", "-proxies", "sluice", "-cases", "kept-1-64B|balance-16|sick-refusing|checks-1000")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"TCP reno.", "kept-1-64B", "balance-16"} {
+	for _, want := range []string{"TCP reno.", "kept-1-64B", "balance-16", "sick-refusing", "checks-1000"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

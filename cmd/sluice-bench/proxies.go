@@ -27,6 +27,7 @@ type proxy struct {
 	spread  func(r *rig) (perAcceptor []int, err error) // sessions that each acceptor holds, nil: cannot be had
 	scrapes bool                                        // it has metrics for Prometheus
 	workers bool                                        // its acceptors are processes, which can be stopped one by one
+	checks  bool                                        // it asks backends whether they are well
 }
 
 // setting is what one run gives a proxy.
@@ -37,6 +38,8 @@ type setting struct {
 	back      netip.AddrPort   // the backend
 	admin     netip.AddrPort   // metrics; zero unless the case looks at them
 	more      []netip.AddrPort // where it listens, too
+	pool      []netip.AddrPort // the backends of front's pool, where there is more to it than back
+	pooled    pooled           // the same
 	spare     int              // backends of the pool of those; 0 = they have the one backend
 	files     int              // descriptors that a process may have, as far as they are used
 	config    string           // path of its configuration file, in a directory of its own
@@ -49,11 +52,11 @@ var proxies = []proxy{
 	{name: direct, about: "no proxy: the load generator talks to the backend"},
 	{
 		name: "sluice", about: "this repository", flag: "sluice", files: 2,
-		command: sluiceCommand(), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true,
+		command: sluiceCommand(), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true, checks: true,
 	},
 	{
 		name: "sluice-process", about: "sluice, each acceptor a process", flag: "sluice", files: 2, extra: true, workers: true,
-		command: sluiceCommand("--mode", "process"), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true,
+		command: sluiceCommand("--mode", "process"), config: sluiceConfig, version: sluiceVersion, spread: sluiceSpread, scrapes: true, checks: true,
 	}, {
 		name: "sluice-access-log", about: "sluice with a line for each session, to /dev/null", flag: "sluice", files: 2, extra: true,
 		command: sluiceCommand("--access-log", "all", "--access-log-to", "/dev/null"), version: sluiceVersion, spread: sluiceSpread,
@@ -75,7 +78,7 @@ var proxies = []proxy{
 var haproxy = proxy{
 	name: "haproxy", about: "HAProxy, shards by-thread, splice-auto", flag: "haproxy", files: 2, peer: true,
 	command: func(s setting) program { return program{path: s.path, args: []string{"-db", "-f", s.config}} },
-	config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread, scrapes: true,
+	config:  haproxyConfig, version: func(path string) string { return firstMatch(`\d[^ ]+`, path, "-v") }, spread: haproxySpread, scrapes: true, checks: true,
 }
 
 var nginx = proxy{
@@ -119,7 +122,7 @@ func sluiceCommand(more ...string) func(setting) program {
 			admin = s.admin.String()
 		}
 		args := []string{"run", "--listen", s.front.String(), "--backend", s.back.String()}
-		if s.scaled() {
+		if s.needsFile() {
 			args = []string{"run", "-c", s.config}
 		}
 		args = append(args, "--acceptors", strconv.Itoa(s.acceptors), "--admin", admin, "--log-level", "error")
@@ -129,15 +132,13 @@ func sluiceCommand(more ...string) func(setting) program {
 
 // sluiceConfig is for what flags cannot say.
 func sluiceConfig(s setting) string {
-	if !s.scaled() {
+	if !s.needsFile() {
 		return ""
 	}
 	return fmt.Sprintf(`[listener.main]
 bind = "%v"
 pool = "main"
-[pool.main]
-backends = ["%v"]
-`, s.front, s.back) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
+`, s.front) + s.sluicePool() + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
 		pool := "main"
 		if spare {
 			pool = "spare"
@@ -176,8 +177,7 @@ defaults
 
 listen bench
     bind %v shards by-thread
-    server backend %v
-`, s.acceptors, (s.files-1400)/2-len(s.more)*s.acceptors, haproxySocket(s), s.front, s.back) + haproxyMetrics(s) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
+%s`, s.acceptors, (s.files-1400)/2-len(s.more)*s.acceptors, haproxySocket(s), s.front, s.haproxyServers()) + haproxyMetrics(s) + s.moreListeners(func(i int, at netip.AddrPort, spare bool) string {
 		servers := fmt.Sprintf("    server backend %v\n", s.back)
 		if spare {
 			servers = s.spareBackends(func(at netip.AddrPort) string {
@@ -211,6 +211,7 @@ func nginxConfig(s setting) string {
 	if path := nginxStreamModule(s.path); path != "" {
 		module = "load_module " + path + ";\n"
 	}
+	target, upstream := s.nginxTarget()
 	return fmt.Sprintf(`%sdaemon off;
 worker_processes %d;
 worker_rlimit_nofile %d;
@@ -225,10 +226,10 @@ stream {
     access_log off;
     server {
         listen %v reuseport;
-        proxy_pass %v;
+        proxy_pass %s;
     }
 %s}
-`, module, s.acceptors, s.files, s.files-1000, s.front, s.back, inside("    upstream spare {\n", s.spareBackends(func(at netip.AddrPort) string {
+`, module, s.acceptors, s.files, s.files-1000, s.front, target, upstream+inside("    upstream spare {\n", s.spareBackends(func(at netip.AddrPort) string {
 		return fmt.Sprintf("        server %v;\n", at)
 	}), "    }\n")+s.moreListeners(func(_ int, at netip.AddrPort, spare bool) string {
 		to := s.back.String()

@@ -19,7 +19,8 @@ import (
 type rig struct {
 	setting setting
 	backend *child
-	proxy   *child // nil for the direct row
+	others  []*child // further backends of the pool
+	proxy   *child   // nil for the direct row
 	load    *child
 	stops   []func()
 	started time.Time // of the proxy
@@ -38,13 +39,17 @@ func startRig(ctx context.Context, c *benchCase, path string, files int, dir str
 	}()
 	j := c.job
 	j.Threads = threads
-	backend, back, err := startBackend(backendOrder{Threads: threads, Greet: j.Greeting, CheckAll: j.CheckAll})
+	order := backendOrder{Threads: threads, Greet: j.Greeting, CheckAll: j.CheckAll, Everywhere: c.pooled.addresses > 0}
+	backend, back, err := startBackend(order)
 	if err != nil {
 		return r, err
 	}
 	r.backend = backend
 	r.stops = append(r.stops, backend.stop)
-	r.setting = setting{path: path, acceptors: c.acceptors, files: files, front: back, back: back}
+	r.setting = setting{path: path, acceptors: c.acceptors, files: files, front: back, back: back, pooled: c.pooled}
+	if err := r.startPool(order); err != nil {
+		return r, err
+	}
 	if c.proxy.name != direct {
 		if err := r.startProxy(ctx, c, dir); err != nil {
 			return r, err
@@ -62,6 +67,27 @@ func startRig(ctx context.Context, c *benchCase, path string, files int, dir str
 		return r, err
 	}
 	return r, nil
+}
+
+// startPool makes the pool of which the first backend has been started.
+func (r *rig) startPool(order backendOrder) error {
+	s := &r.setting
+	if s.pooled.addresses > 0 {
+		s.pool = aliases(s.pooled.addresses, s.back.Port())
+	}
+	for i := range s.pooled.processes {
+		at := s.back
+		if i > 0 {
+			other, its, err := startBackend(order)
+			if err != nil {
+				return err
+			}
+			r.others, at = append(r.others, other), its
+			r.stops = append(r.stops, other.stop)
+		}
+		s.pool = append(s.pool, at)
+	}
+	return nil
 }
 
 // startProxy gives the proxy free ports and its configuration, starts it and waits until it serves.
@@ -189,7 +215,7 @@ func (r *rig) workers() ([]int, error) {
 func (r *rig) awaitHeld(n int) error {
 	return r.await(func() error {
 		var held int
-		if err := r.backend.ask(heldQuestion{}, &held); err != nil {
+		if err := r.backend.ask(question{}, &held); err != nil {
 			return err
 		}
 		if held != n {

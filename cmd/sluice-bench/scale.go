@@ -165,8 +165,11 @@ func (s setting) spareBackends(text func(at netip.AddrPort) string) string {
 	return b.String()
 }
 
-// scaled says that the setting needs more than flags can say.
+// scaled says that there are more listeners than one.
 func (s setting) scaled() bool { return len(s.more) > 0 }
+
+// needsFile says that the setting needs more than sluice's flags can say.
+func (s setting) needsFile() bool { return s.scaled() || s.pool != nil }
 
 // moreListeners writes what text gives for each listener after the first. spare: its pool is that of the spare backends.
 func (s setting) moreListeners(text func(i int, at netip.AddrPort, spare bool) string) string {
