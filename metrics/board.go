@@ -39,7 +39,7 @@ const (
 	// fields moved, a spare place taken by something else than what it is spared
 	// for (cells.go). A field that takes the place of padding keeps it, and so
 	// does a new word: both read as zero until somebody writes them.
-	layoutVersion = 5
+	layoutVersion = 6
 )
 
 // header is the first cache line of the board.

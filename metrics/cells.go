@@ -100,6 +100,9 @@ type PoolCells struct {
 // in the acceptor's stripe, where nobody else writes.
 type RouteCells struct {
 	Sessions Counter // that took it
+	Active   Gauge   // of these, held here
+	Received Counter // bytes from their clients, as ListenerCells count them
+	Sent     Counter // bytes to them
 }
 
 // AcceptorCells are one acceptor's figures on itself, and below them, on a cache

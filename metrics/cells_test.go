@@ -53,7 +53,7 @@ func TestLayout(t *testing.T) {
 	fmt.Fprintf(&out, "layout %d\n", layoutVersion)
 	fmt.Fprintf(&out, "\nheld %d\nweights %d\nfailing %d\nspeeds %d\nlimits %d\npanics %d\nqueues %d x %d\nstripes %d x %d\nacceptor %d\nlisteners %d x %d\npools %d x %d\ntargets %d x %d\nroutes %d x %d\nboard %d\n",
 		heldAt, weightsAt, failingAt, speedsAt, limitsAt, panicsAt, queuesAt, queueStride, stripesAt, stripes, acceptorAt, listenersAt, MaxListeners, poolsAt, MaxPools, targetsAt, MaxTargets, routesAt, MaxRoutes, boardSize)
-	for _, typ := range append([]reflect.Type{reflect.TypeFor[header]()}, cellTypes...) {
+	for _, typ := range append([]reflect.Type{reflect.TypeFor[header](), reflect.TypeFor[RouteCells]()}, cellTypes...) {
 		fmt.Fprintf(&out, "\n%s %d\n", typ.Name(), typ.Size())
 		for f := range typ.Fields() {
 			fmt.Fprintf(&out, "%6d %4d %s\n", f.Offset, f.Type.Size(), f.Name)

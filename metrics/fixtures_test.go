@@ -116,7 +116,11 @@ func fixture(t *testing.T) Snapshot {
 	for a, accepted := range []uint64{60, 40} {
 		l := b.Listener(a, webID)
 		l.Accepted.Add(accepted)
-		b.Route(a, apiID).Sessions.Add(accepted / 2)
+		api := b.Route(a, apiID)
+		api.Sessions.Add(accepted / 2)
+		api.Active.Store(1)
+		api.Received.Add(1000)
+		api.Sent.Add(5000)
 		l.Active.Store(int64(2 * a))
 		l.HalfClosed.Store(int64(a))
 		l.Waiting.Store(int64(a))

@@ -34,6 +34,11 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 			}
 		}
 	}
+	for i := range b.used.routes {
+		if c := cellsOf[RouteCells](v, routeTable, i); c != nil {
+			c.Active.Store(0)
+		}
+	}
 	b.giveBackQueued(v, seat)
 	if c := cellsOf[AcceptorCells](v, acceptorTable, 0); c != nil {
 		if moving := c.Moving.Swap(0); moving > 0 && moving <= MaxTargets {

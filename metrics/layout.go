@@ -14,7 +14,7 @@ import (
 //	       AcceptorCells │ ListenerCells x 4,096 │ PoolCells x 4,096 │ TargetCells x 65,536 │ RouteCells x 32,768
 //
 // A stripe belongs to a seat; the last one sums up the seats that have left. Cells
-// lie within one page: 4 listeners, 16 pools, 12 targets or 512 routes in each, and a bit of
+// lie within one page: 4 listeners, 16 pools, 12 targets or 128 routes in each, and a bit of
 // room behind them. AcceptorCells lie in the room before the first 4 listeners.
 //
 // Invariant: a place is worked out from the kind, the index and the stripe, all
@@ -66,7 +66,7 @@ const (
 	targetsEnd  = targetsAt + (MaxTargets+targetsPerPage-1)/targetsPerPage*pageUnit
 	routesAt    = targetsEnd
 	routesEnd   = routesAt + (MaxRoutes+routesPerPage-1)/routesPerPage*pageUnit
-	// (1,024 + 256 + 5,462 + 64) pages = 26.6 MiB
+	// (1,024 + 256 + 5,462 + 256) pages = 27.3 MiB
 	stripeSize = (routesEnd + pageAlign - 1) &^ (pageAlign - 1)
 
 	// 2.0 GiB of addresses. Memory is spent on the pages that were touched only.

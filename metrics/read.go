@@ -122,7 +122,8 @@ func (r *reader) routes(of []Route) []Route {
 	for i := range all {
 		if route := &all[i]; route.ID != 0 {
 			sumOf(r, &r.routeSum, routeTable, route.ID.Index())
-			route.Sessions = r.routeSum.Sessions.Load()
+			route.Sessions, route.Active = r.routeSum.Sessions.Load(), r.routeSum.Active.Load()
+			route.Received, route.Sent = r.routeSum.Received.Load(), r.routeSum.Sent.Load()
 		}
 	}
 	return all

@@ -60,6 +60,9 @@ var (
 	listenerHeldSeconds = counter("listener_held_back_seconds_total", "Time that sessions waited for a bandwidth limit.", "listener", "direction")
 	listenerDuration    = histogram("listener_connection_duration_seconds", "Accept to last close.", "listener")
 	listenerRouted      = counter("listener_routed_connections_total", "Sessions that took a route; those that took none are not in it.", "listener", "route")
+	routeActive         = gauge("route_active_connections", "Sessions that took a route and are open.", "listener", "route")
+	routeReceived       = counter("route_received_bytes_total", "Bytes from the clients of a route.", "listener", "route")
+	routeSent           = counter("route_sent_bytes_total", "Bytes to the clients of a route.", "listener", "route")
 
 	// The one balance figure that Prometheus cannot work out well: chi-square
 	// needs true counts over a common window, and increase() extrapolates from
@@ -242,6 +245,9 @@ func (out *sink) listener(l *ListenerStats) {
 	for _, r := range l.Routes {
 		if r.ID != 0 {
 			out.value(listenerRouted, float64(r.Sessions), l.Name, r.Name)
+			out.value(routeActive, float64(r.Active), l.Name, r.Name)
+			out.value(routeReceived, float64(r.Received), l.Name, r.Name)
+			out.value(routeSent, float64(r.Sent), l.Name, r.Name)
 		}
 	}
 	if accepts := l.Balance.Accepts; accepts.Total > 0 {

@@ -107,8 +107,11 @@ type Route struct {
 	ID       ID     `json:"id"` // 0 = nobody takes it any more
 	Name     string `json:"name"`
 	Pool     string `json:"pool"`
-	On       string `json:"on"`       // what it goes by, in words
-	Sessions uint64 `json:"sessions"` // that took it; a Snapshot's
+	On       string `json:"on"`             // what it goes by, in words
+	Sessions uint64 `json:"sessions"`       // that took it; this and what follows are a Snapshot's
+	Active   int64  `json:"active"`         // of these, open now
+	Received uint64 `json:"received_bytes"` // from their clients
+	Sent     uint64 `json:"sent_bytes"`     // to them
 }
 
 // Leads says whether a listener has sessions for a pool.

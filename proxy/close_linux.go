@@ -108,6 +108,9 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 		a.leaveQueue(s, metrics.QueueLeft)
 		a.openings.giveBack(s)
 	}
+	if s.route != 0 {
+		a.leaveRoute(s)
+	}
 	if s.halfCounted {
 		l.cells.HalfClosed.Add(-1)
 	}

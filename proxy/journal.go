@@ -24,6 +24,7 @@ type journaling struct {
 // not carry. Like that it holds no pointer.
 type note struct {
 	target    metrics.ID   // that it was given last
+	route     metrics.ID   // that it took; valid with journal.Routed
 	dialed    int64        // clock at its last connect; 0 = none
 	connected int64        // clock when that ended well; 0 = it did not
 	bytes     [2]uint64    // delivered, by direction
@@ -40,7 +41,7 @@ type notes struct {
 	free   int32 // index plus one of the head; 0 = none
 }
 
-// chunkNotes are made at a time: 512 x 72 B = 36 KiB.
+// chunkNotes are made at a time: 512 x 80 B = 40 KiB.
 const chunkNotes = 512
 
 func (n *notes) at(ref int32) *note { return &n.chunks[(ref-1)/chunkNotes][(ref-1)%chunkNotes] }
@@ -84,6 +85,14 @@ func (a *Acceptor) noteAccepted(slot int32, s *session) {
 	n := a.notes.at(s.note)
 	n.slot, n.client = slot, journal.PeerOf(a.sys.PeerAddr(int(s.fd[client])))
 	a.noteStep(s, journal.KindAccepted)
+}
+
+func (a *Acceptor) noteRoute(s *session, route metrics.ID) {
+	if s.note != 0 {
+		n := a.notes.at(s.note)
+		n.route = route
+		n.flags |= journal.Routed
+	}
 }
 
 // noteClient is told whose connection it really is.
@@ -195,13 +204,17 @@ func (a *Acceptor) describe(slot int32, s *session, kind journal.Kind) {
 		if q := a.listenerOf(s).inquiry; q == nil || q.Proxy == ProxyOff { // else the peer may be a balancer
 			a.record.Client = journal.PeerOf(a.sys.PeerAddr(int(s.fd[client])))
 		}
+		if s.route != 0 { // the generation is not known any more, as below
+			a.record.Route = metrics.ID(s.route - 1)
+			a.record.Flags |= journal.Routed
+		}
 		if s.picked { // the generation is not known any more; the index is nobody else's while it lives
 			a.record.Target, a.record.Tries = metrics.ID(s.target), 1
 		}
 		return
 	}
 	n := a.notes.at(s.note)
-	a.record.Client = n.client
+	a.record.Client, a.record.Route = n.client, n.route
 	a.record.Target, a.record.Tries, a.record.Flags = n.target, n.tries, n.flags
 	a.record.Dialed, a.record.Connected = n.dialed, n.connected
 	a.record.Received, a.record.Sent = n.bytes[toBackend], n.bytes[toClient]

@@ -123,8 +123,7 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 func (a *Acceptor) goOn(slot int32, s *session, l *listener, found *answer) outcome {
 	if len(l.inquiry.Routes) > 0 {
 		if to := l.inquiry.routes.find(&found.hello, a.clientOf(s).Addr()); to != nil {
-			a.openings.of(s).routed = to.Pool
-			a.Board.Route(a.Seat, to.ID).Sessions.Add(1)
+			a.takeRoute(s, to)
 		}
 	}
 	if l.learns() && l.guarded() {

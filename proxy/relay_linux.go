@@ -345,6 +345,9 @@ func (a *Acceptor) delivered(s *session, d direction, path metrics.Path, n int) 
 	s.moved, s.unsent = a.tick, 0
 	a.noteDelivered(s, d, path, n)
 	l, b := a.listenerOf(s).cells, a.targetOf(s)
+	if s.route != 0 {
+		a.countRouted(s, d, n)
+	}
 	if d == toBackend {
 		l.Received[path].Add(uint64(n))
 		b.Sent.Add(uint64(n))

@@ -34,6 +34,7 @@ type session struct {
 	target      uint16         // the same; valid if picked
 	fd          [2]int32       // by side
 	half        [2]half        // by direction
+	route       uint16         // the same plus one; 0 = it took none
 	opened      int64          // clock at accept, nanoseconds
 	moved       uint32         // tick of the wheel: of the last byte or state
 	unsent      uint32         // what both receivers had not acknowledged as its deadline came; 0 = it has moved since

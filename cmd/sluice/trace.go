@@ -74,7 +74,7 @@ func printTraced(w io.Writer, s admin.TracedSession) error {
 	if s.Client != "" {
 		from = " of " + s.Client
 	}
-	wrapped(w, "", fmt.Sprintf("%s%s at listener %s, acceptor %d, on %s: %s", name, from, s.Listener, s.Acceptor, s.Begun.Format(time.DateOnly), s.State))
+	wrapped(w, "", fmt.Sprintf("%s%s at listener %s%s, acceptor %d, on %s: %s", name, from, s.Listener, nonEmpty(", route ", s.Route), s.Acceptor, s.Begun.Format(time.DateOnly), s.State))
 	if s.Partial {
 		wrapped(w, "  ", "not all of its steps are known: they were not recorded, or are forgotten")
 	}

@@ -27,8 +27,9 @@ type Record struct {
 	Reason    metrics.Reason // KindClosed
 	Reject    metrics.Reject // KindRejected
 	Class     metrics.ConnectError
-	Tries     uint8 // connects that were begun
-	_         [24]byte
+	Tries     uint8      // connects that were begun
+	Route     metrics.ID // that it took; valid if Flags has Routed
+	_         [16]byte
 }
 
 // recordWords is what a Record takes of a ring: two cache lines.
@@ -76,6 +77,8 @@ const (
 	Spliced
 	// Queued: it was waiting to be dialed.
 	Queued
+	// Routed: it took a route.
+	Routed
 )
 
 // Peer is an address without a pointer in it. The zero one is not known.
@@ -119,6 +122,6 @@ func between(from, to int64) time.Duration {
 // sound says whether a record can be true: what reads it goes by these fields.
 func (r *Record) sound(seat int) bool {
 	return r.Kind > KindNone && r.Kind < numKinds && r.Reason < metrics.NumReasons && r.Reject < metrics.NumRejects &&
-		r.Class < metrics.NumConnectErrors && r.Listener.Valid(metrics.MaxListeners) && r.Target.Valid(metrics.MaxTargets) &&
+		r.Class < metrics.NumConnectErrors && r.Listener.Valid(metrics.MaxListeners) && r.Target.Valid(metrics.MaxTargets) && r.Route.Valid(metrics.MaxRoutes) &&
 		r.Session.Seat() == seat && r.Opened <= r.At && r.Opened > 0
 }

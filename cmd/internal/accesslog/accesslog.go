@@ -355,7 +355,10 @@ func (l *Log) name(e *entry, r *journal.Record) {
 	l.Names.mu.RLock()
 	defer l.Names.mu.RUnlock()
 	e.listener, _ = l.Names.listeners.get(r.Listener, r.Listener.Generation() == 0)
-	e.target = Target{}
+	e.route, e.target = Route{}, Target{}
+	if r.Flags&journal.Routed != 0 {
+		e.route, _ = l.Names.routes.get(r.Route, r.Flags&journal.Partial != 0)
+	}
 	if r.Tries > 0 {
 		e.target, _ = l.Names.targets.get(r.Target, r.Flags&journal.Partial != 0)
 	}

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -15,6 +16,7 @@ type entry struct {
 	epoch    int64 // see sinceEpoch
 	second   second
 	listener Listener
+	route    Route
 	target   Target
 	worker   int
 	lost     uint64 // sessions that ended with a worker, or lines that could not be written
@@ -73,11 +75,9 @@ var fields = []field{
 		return b
 	}},
 	{"local", true, "the listener's address", func(b []byte, e *entry) []byte { return append(b, e.listener.Addr...) }},
+	{"route", true, "the name of the route that it took", func(b []byte, e *entry) []byte { return append(b, e.route.Name...) }},
 	{"pool", true, "its name", func(b []byte, e *entry) []byte {
-		if e.target.Pool != "" {
-			return append(b, e.target.Pool...)
-		}
-		return append(b, e.listener.Pool...)
+		return append(b, cmp.Or(e.target.Pool, e.route.Pool, e.listener.Pool)...)
 	}},
 	{"backend", true, "the backend that was picked last, as configured", func(b []byte, e *entry) []byte { return append(b, e.target.Backend...) }},
 	{"address", true, "the address of it", func(b []byte, e *entry) []byte { return append(b, e.target.Addr...) }},

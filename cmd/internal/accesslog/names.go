@@ -13,6 +13,9 @@ type Listener struct {
 	Pool string
 }
 
+// Route is what a record says about the route that a session took.
+type Route struct{ Name, Pool string }
+
 // Target is what a record says about the address that a session was given.
 type Target struct {
 	Pool, Backend, Addr string
@@ -25,6 +28,7 @@ type Names struct {
 	mu        sync.RWMutex
 	listeners named[Listener]
 	targets   named[Target]
+	routes    named[Route]
 }
 
 // named holds by index the latest thing and the one before it.
@@ -83,4 +87,11 @@ func (n *Names) PutTarget(id metrics.ID, t Target) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.targets.put(id, t)
+}
+
+// PutRoute names a route; again when its pool has changed.
+func (n *Names) PutRoute(id metrics.ID, r Route) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.routes.put(id, r)
 }

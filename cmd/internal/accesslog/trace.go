@@ -27,6 +27,7 @@ type Story struct {
 type Told struct {
 	journal.Record
 	Listener Listener
+	Route    string // that it took; "" = none
 	Target   Target
 	Time     time.Time // it happened
 	Opened   time.Time // accepted
@@ -92,7 +93,7 @@ func (l *Log) Stories(m Meant, most int) (all []Story, total int) {
 func (l *Log) tell(r *journal.Record, epoch int64) Told {
 	var e entry
 	l.name(&e, r)
-	return Told{Record: *r, Listener: e.listener, Target: e.target, Time: time.Unix(0, r.At+epoch).UTC(), Opened: time.Unix(0, r.Opened+epoch).UTC()}
+	return Told{Record: *r, Listener: e.listener, Route: e.route.Name, Target: e.target, Time: time.Unix(0, r.At+epoch).UTC(), Opened: time.Unix(0, r.Opened+epoch).UTC()}
 }
 
 // Since is as far as the ring of a seat goes back; the zero time: nothing was forgotten.

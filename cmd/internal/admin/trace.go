@@ -53,6 +53,7 @@ type TracedSession struct {
 	ID       string       `json:"id"` // "" = it never was a session
 	Client   string       `json:"client"`
 	Listener string       `json:"listener"`
+	Route    string       `json:"route,omitempty"` // that it took
 	Acceptor int          `json:"acceptor"`
 	State    string       `json:"state"`
 	Begun    time.Time    `json:"begun"`             // accepted

@@ -31,6 +31,11 @@ func (s *service) nameRecords(next *state) {
 	for _, f := range next.fronts {
 		s.access.Names.PutListener(f.id, accesslog.Listener{Name: f.config.Name, Addr: f.group.Address(), Pool: f.config.Pool})
 	}
+	for _, f := range next.fronts {
+		for _, r := range f.config.Routes {
+			s.access.Names.PutRoute(next.routes[routeName{f.config.Name, r.Name}], accesslog.Route{Name: r.Name, Pool: r.Pool})
+		}
+	}
 	for i := range next.plan.Pools {
 		p := &next.plan.Pools[i]
 		for _, t := range p.Targets {

@@ -244,7 +244,7 @@ func (s *service) forget() {
 	}
 	s.ledger.targets.forget(reached, s.isHeld)
 	s.ledger.pools.forget(reached, func(metrics.ID) bool { return false })
-	s.ledger.routes.forget(reached, func(metrics.ID) bool { return false })
+	s.ledger.routes.forget(reached, s.isTaken)
 	s.ledger.listeners.forget(reached, func(id metrics.ID) bool {
 		return slices.ContainsFunc(s.gone, func(f *front) bool { return f.id == id })
 	})
@@ -279,6 +279,16 @@ func (s *service) isHeld(id metrics.ID) bool {
 	}
 	for _, st := range append(s.state.seats, s.retiring...) {
 		if s.board.Target(st.number, id).Active.Load() != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isTaken says whether a session has taken a route.
+func (s *service) isTaken(id metrics.ID) bool {
+	for _, st := range append(s.state.seats, s.retiring...) {
+		if s.board.Route(st.number, id).Active.Load() != 0 {
 			return true
 		}
 	}

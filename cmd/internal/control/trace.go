@@ -116,7 +116,7 @@ type tracing struct {
 func (x *tracing) session(story accesslog.Story) admin.TracedSession {
 	last := &story.Records[len(story.Records)-1]
 	t := admin.TracedSession{
-		Listener: last.Listener.Name, Acceptor: story.ID.Seat(), Begun: last.Opened, State: admin.TraceUnknown,
+		Listener: last.Listener.Name, Route: last.Route, Acceptor: story.ID.Seat(), Begun: last.Opened, State: admin.TraceUnknown,
 		Partial: last.Kind != journal.KindRejected && story.Records[0].Kind != journal.KindAccepted,
 	}
 	if story.ID.Use() != 0 {
