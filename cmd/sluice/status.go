@@ -139,10 +139,10 @@ func (s *glance) write(w io.Writer) error {
 	for _, l := range s.Listeners {
 		for _, r := range l.Routes {
 			if !titled {
-				fmt.Fprintln(t, "\nROUTE\tLISTENER\tPOOL\tSESSIONS\tTAKES")
+				fmt.Fprintln(t, "\nROUTE\tLISTENER\tPOOL\tHELD\tSESSIONS\tIN\tOUT\tTAKES")
 				titled = true
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Name, l.Name, r.Pool, r.Sessions, r.On)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", r.Name, l.Name, r.Pool, r.Active, r.Sessions, inBytes(float64(r.Received)), inBytes(float64(r.Sent)), r.On)
 		}
 	}
 	fmt.Fprintln(t, "\nACCEPTOR\tWORKER\tSTATE\tHELD")

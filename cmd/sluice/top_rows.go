@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,17 +131,7 @@ func (s *screen) backendRows() (rows []cells) {
 			}
 		}
 	}
-	order := slices.Clone(rows) // texts are sorted by their rank
-	for _, i := range []int{1, 6} {
-		slices.SortStableFunc(order, func(a, b cells) int { return cmp.Compare(a.text[i], b.text[i]) })
-		ranks := map[string]float64{}
-		for n, r := range order {
-			ranks[r.text[i]] = float64(n)
-		}
-		for n := range rows {
-			rows[n].by[i] = ranks[rows[n].text[i]]
-		}
-	}
+	rankTexts(rows, 1, 6)
 	return rows
 }
 

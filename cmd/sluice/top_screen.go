@@ -16,7 +16,7 @@ type screen struct {
 	now, before    metrics.Snapshot
 	err            error  // of the last look; nil = it succeeded
 	listener, pool string // "" = all
-	pane           int    // that keys are for: acceptors or backends
+	pane           int    // that keys are for
 	sort           [panes]int
 	reverse        [panes]bool
 	skip           [panes]int // rows that are scrolled away
@@ -26,6 +26,7 @@ type screen struct {
 
 const (
 	paneAcceptors = iota
+	paneRoutes    // where there are any
 	paneBackends
 	panes
 )
@@ -38,6 +39,7 @@ type column struct {
 
 var paneColumns = [panes][]column{
 	{{"ACCEPTOR", 8}, {"WORKER", 6}, {"STATE", -13}, {"CPU%", 5}, {"HELD", 8}, {"ACCEPTS/S", 9}, {"SHARE", 6}},
+	{{"BYTES/S", 8}, {"ROUTE", -21}, {"HELD", 6}, {"NEW/S", 6}, {"IN/S", 8}, {"OUT/S", 8}, {"POOL", -12}, {"TAKES", -1}},
 	{{"STATE", -10}, {"BACKEND", -21}, {"SINCE", 6}, {"HELD", 6}, {"NEW/S", 6}, {"ERRORS", 7}, {"WHY", -1}},
 }
 
@@ -55,7 +57,9 @@ func (s *screen) put(n metrics.Snapshot) { s.before, s.now = s.now, n }
 func (s *screen) key(key string) {
 	switch key {
 	case "\t":
-		s.pane = (s.pane + 1) % panes
+		if s.pane = (s.pane + 1) % panes; s.pane == paneRoutes && !s.hasRoutes() {
+			s.pane++
+		}
 	case "s":
 		s.sort[s.pane] = (s.sort[s.pane] + 1) % len(paneColumns[s.pane])
 	case "S":
@@ -104,7 +108,7 @@ func (s *screen) poolNames() (names []string) {
 }
 
 var topHelp = []string{
-	"Tab        keys are for the acceptors, or for the backends",
+	"Tab        keys are for the acceptors, for the routes, or for the backends",
 	"s S        sort by the next column, or by the one before;  r turns the order",
 	"j k        one row down or up, as arrows;  Space b: a page;  g: to the top",
 	"l p        the next listener, the next pool, or all of them",
@@ -161,18 +165,34 @@ func (s *screen) head() line {
 	return line{text, styleTitle}
 }
 
-// body shares the height: listeners have what they need up to a quarter, acceptors up to a
-// half of the rest.
+// body shares the height: listeners have what they need up to a quarter, and acceptors and
+// routes, where there are any, their part of the rest, or more of it if others need less.
 func (s *screen) body(width, height int) (all []line) {
 	listeners := s.listenerLines(max(1, height/4))
 	all = append(all, listeners...)
-	left := height - len(all) - 4 // two titles, two blanks
-	acceptors, backends := s.acceptorRows(width), s.backendRows()
-	forAcceptors := min(len(acceptors), max(left/2, left-len(backends)))
-	all = append(all, line{})
-	all = append(all, s.paneLines(paneAcceptors, acceptors, forAcceptors)...)
-	all = append(all, line{})
-	return append(all, s.paneLines(paneBackends, backends, left-forAcceptors)...)
+	rows := [panes][]cells{paneAcceptors: s.acceptorRows(width), paneRoutes: s.routeRows(), paneBackends: s.backendRows()}
+	shown := []int{paneAcceptors, paneRoutes, paneBackends}
+	if len(rows[paneRoutes]) == 0 {
+		shown = []int{paneAcceptors, paneBackends}
+		if s.pane == paneRoutes { // a reload has taken them out
+			s.pane = paneBackends
+		}
+	}
+	left := height - len(all) - 2*len(shown) // a blank and a title each
+	for i, pane := range shown {
+		others := 0
+		for _, other := range shown[i+1:] {
+			others += len(rows[other])
+		}
+		fit := left
+		if i < len(shown)-1 {
+			fit = min(len(rows[pane]), max(left/(len(shown)-i), left-others))
+		}
+		all = append(all, line{})
+		all = append(all, s.paneLines(pane, rows[pane], fit)...)
+		left -= max(fit, 0)
+	}
+	return all
 }
 
 // listenerRow has what matters first: a narrow terminal shows no more.

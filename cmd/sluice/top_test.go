@@ -134,6 +134,51 @@ func TestTopOrder(t *testing.T) {
 	}
 }
 
+// Routes stand between acceptors and backends, the busiest first; without them there is no
+// such pane, and Tab does not stop there.
+func TestTopRoutes(t *testing.T) {
+	s := topScene(t, 2, 4, 30)
+	if text := s.text(100, 40); strings.Contains(text, "ROUTE") {
+		t.Errorf("without routes:\n%s", text)
+	}
+	s.key("\t")
+	if s.pane != paneBackends {
+		t.Errorf("Tab goes to pane %d", s.pane)
+	}
+	s.key("\t")
+	const routes = 1000
+	for look, snapshot := range []*metrics.Snapshot{&s.before, &s.now} {
+		for i := range routes {
+			r := metrics.Route{ID: metrics.NewID(uint32(i), 1), Name: fmt.Sprintf("site-%03d", i), Pool: "app", On: "sni site.example.com", Active: int64(i % 7)}
+			r.Sessions, r.Received, r.Sent = uint64(look*i), uint64(look*1000*i), uint64(look*9000*i)
+			snapshot.Listeners[1].Routes = append(snapshot.Listeners[1].Routes, r)
+		}
+	}
+	for _, want := range []string{`(?m)^ \*BYTES/S ROUTE .* 1-\d+ of 1000$`, `(?m)^ +10\.0 MB site-999 at listener~ +5 +999 +999 kB +9.0 MB app +sni site`, `(?m)^ \*STATE.* 1-\d+ of 30$`} {
+		if text := s.text(100, 40); !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	s.key("\t")
+	s.key("s")
+	if text := s.text(100, 40); !regexp.MustCompile(`(?m)^> BYTES/S \*ROUTE .*\n +0 B site-000 at listener~`).MatchString(text) {
+		t.Errorf("by name:\n%s", text)
+	}
+	s.key("l")
+	if text := s.text(100, 40); strings.Contains(text, "ROUTE") {
+		t.Errorf("of a listener without routes:\n%s", text)
+	}
+	s.key("l")
+	if text := s.text(100, 40); !regexp.MustCompile(`(?m)^ +0 B site-000 `).MatchString(text) {
+		t.Errorf("of a listener with routes:\n%s", text)
+	}
+	for _, size := range [][2]int{{80, 24}, {40, 10}, {20, 5}, {1, 1}, {80, 2}, {80, 3}, {300, 100}} {
+		if n := len(s.lines(size[0], size[1])); n != size[1] {
+			t.Errorf("at %v: %d lines", size, n)
+		}
+	}
+}
+
 // terminal is a tmux with one window.
 type terminal struct {
 	t      *testing.T

@@ -75,10 +75,13 @@ var overview = board{
 				}},
 		}},
 		{"Beginnings", []panel{
-			{kind: lines, title: "Sessions by route", width: 12, unit: "cps", min: at(0), stack: true,
-				about:   "Sessions that took each route. Those that took none went to their listener's own pool.",
-				queries: []query{{`sum by (listener, route) (rate(sluice_listener_routed_connections_total{LISTENER}[$__rate_interval]))`, "{{listener}} {{route}}"}}},
-			{kind: lines, title: "Refused for how they began", width: 12, unit: "cps", min: at(0),
+			{kind: lines, title: "Sessions by route", width: 8, unit: "cps", min: at(0), stack: true,
+				about:   "Sessions that took each of the 20 busiest routes. Those that took none went to their listener's own pool.",
+				queries: []query{{`topk(20, sum by (listener, route) (rate(sluice_listener_routed_connections_total{LISTENER}[$__rate_interval])))`, "{{listener}} {{route}}"}}},
+			{kind: lines, title: "Bytes by route", width: 8, unit: "Bps", min: at(0), stack: true,
+				about:   "Bytes in both directions, of the sessions of the 20 busiest routes.",
+				queries: []query{{`topk(20, sum by (listener, route) (rate(sluice_route_received_bytes_total{LISTENER}[$__rate_interval]) + rate(sluice_route_sent_bytes_total{LISTENER}[$__rate_interval])))`, "{{listener}} {{route}}"}}},
+			{kind: lines, title: "Refused for how they began", width: 8, unit: "cps", min: at(0),
 				about: "Sessions that ended for their PROXY header (missing, wrong, from a stranger), their ClientHello, or that they were late with it; those whose client the header named and who may not enter; and those whose backend was asked for TLS and did not say yes.",
 				queries: []query{
 					{`sum by (listener, reason) (rate(sluice_listener_closed_connections_total{LISTENER,reason=~"` + beginnings + `"}[$__rate_interval]))`, "{{listener}} {{reason}}"},

@@ -7,6 +7,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func (s *scene) show(t *testing.T, tab *browser.Tab) *running {
 func TestPage(t *testing.T) {
 	tab := browser.Open(t)
 	for name, test := range map[string]func(*testing.T, *browser.Tab){
-		"parts": pageParts, "figures": pageFigures, "large": pageLarge, "hidden": pageHidden, "keys": pageKeys,
+		"parts": pageParts, "routes": pageRoutes, "figures": pageFigures, "large": pageLarge, "hidden": pageHidden, "keys": pageKeys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, tab.In(t)) })
 		tab.Go("about:blank") // its connection ends
@@ -97,6 +98,72 @@ func pageParts(t *testing.T, tab *browser.Tab) {
 		if axe != "" && look.checked {
 			accessible(t, tab, axe, where)
 		}
+	}
+	clean(t, tab, r.addr)
+}
+
+// A listener with routes has a table of them, and what took none; of a thousand the busiest
+// few are shown. One without has nothing.
+func pageRoutes(t *testing.T, tab *browser.Tab) {
+	s := newScene(t, "goroutine", 4, 4)
+	s.listener("plain", "0.0.0.0:8080", "least", "", sceneListener{rate: 20, lasts: 3})
+	s.listener("tls", "0.0.0.0:8443", "least", "", sceneListener{rate: 400, lasts: 21})
+	s.route("api", "shop", "static", "mail")
+	s.past()
+	r := s.show(t, tab)
+	rows := func() []string {
+		return browser.Eval[[]string](tab, `[...document.querySelectorAll('#routes tbody tr')].map(r => r.dataset.route + ': ' + r.querySelector('.held').textContent + ', ' + r.querySelector('.out').textContent)`)
+	}
+	for range 6 { // so that rates are known
+		s.step(time.Second)
+		tab.Until(fmt.Sprintf(`Date.parse(document.querySelector('#main').dataset.time) >= %d`, s.now.UnixMilli()))
+	}
+	if got := browser.Eval[int](tab, `document.querySelectorAll('#routes article').length`); got != 1 {
+		t.Errorf("%d listeners have routes, want 1", got)
+	}
+	got := rows()
+	if len(got) != 5 || !regexp.MustCompile(`^api: \d,\d{3}, [\d.]+ MB/s$`).MatchString(got[0]) || !regexp.MustCompile(`^mail: \d{3}, `).MatchString(got[3]) || !regexp.MustCompile(`^: \d{3}, [\d.]+ [kM]B/s$`).MatchString(got[4]) {
+		t.Errorf("shown: %q", got)
+	}
+	if share := browser.Eval[string](tab, `document.querySelector('#routes .value').textContent`); share != "50 %" && share != "49 %" {
+		t.Errorf("the first has %s of the bytes", share)
+	}
+	axe := axeSource(t)
+	for _, theme := range []string{"light", "dark"} {
+		for _, width := range []int{390, 1440, 2560} {
+			tab.Look(width, 900, theme)
+			tab.Until(fmt.Sprintf(`innerWidth === %d`, width))
+			if wide := browser.Eval[int](tab, `document.documentElement.scrollWidth`); wide > width {
+				t.Errorf("%s, %d px: the page is %d px wide", theme, width, wide)
+			}
+			if *pictures != "" {
+				tab.Shot(filepath.Join(*pictures, fmt.Sprintf("routes-%s-%d.png", theme, width)))
+			}
+			if axe != "" && width < 2560 {
+				accessible(t, tab, axe, fmt.Sprintf("%s, %d px", theme, width))
+			}
+		}
+	}
+	clean(t, tab, r.addr)
+
+	many := newScene(t, "goroutine", 4, 4)
+	many.listener("tls", "0.0.0.0:8443", "least", "", sceneListener{rate: 400, lasts: 21})
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("site-%03d", i))
+	}
+	many.route(names...)
+	many.past()
+	r = many.show(t, tab)
+	tab.Until(`document.querySelectorAll('#routes tbody tr').length === 13`)
+	if said := browser.Eval[string](tab, `document.querySelector('#routes .pick').textContent`); !strings.Contains(said, "12 of 1,000") {
+		t.Errorf("it says %q", said)
+	}
+	if first := rows()[0]; !strings.HasPrefix(first, "site-000: ") {
+		t.Errorf("first is %s", first)
+	}
+	if *pictures != "" {
+		tab.Shot(filepath.Join(*pictures, "routes-many.png"))
 	}
 	clean(t, tab, r.addr)
 }

@@ -116,6 +116,29 @@ func (s *scene) listener(name, address, steering, reason string, use sceneListen
 	})
 }
 
+// route adds routes to the listener that was added last, which its sessions take: the first
+// has a half of them, the next a half of what is left, and so on.
+func (s *scene) route(names ...string) {
+	l := &s.topology.Listeners[len(s.topology.Listeners)-1]
+	for i, name := range names {
+		id := metrics.NewID(uint32(i), 1)
+		s.board.OpenRoute(id)
+		l.Routes = append(l.Routes, metrics.Route{ID: id, Name: name, Pool: "web", On: "sni " + name + ".example.com"})
+	}
+}
+
+// takeRoutes spreads what happened to a seat.
+func (s *scene) takeRoutes(l *metrics.Listener, seat int, accepted uint64, held int64) {
+	for _, r := range l.Routes {
+		accepted, held = accepted/2, held/2
+		c := s.board.Route(seat, r.ID)
+		c.Sessions.Add(accepted)
+		c.Active.Store(held)
+		c.Received.Add(accepted * 1900)
+		c.Sent.Add(accepted * 48000)
+	}
+}
+
 // past lets a quarter of an hour happen.
 func (s *scene) past() {
 	for range 182 {
@@ -178,6 +201,7 @@ func (s *scene) happen(l *metrics.Listener, use sceneListener, seconds float64) 
 		for reason, part := range map[metrics.Reason]float64{metrics.ReasonClientEOF: .78, metrics.ReasonBackendEOF: .19, metrics.ReasonClientReset: .021, metrics.ReasonIdleTimeout: .004, metrics.ReasonConnectFailed: .011} {
 			c.Closed[reason].Add(uint64(float64(accepted) * part))
 		}
+		s.takeRoutes(l, seat, accepted, held)
 		s.reach(seat, accepted, held)
 	}
 }

@@ -27,6 +27,9 @@ type viewListener struct {
 	Sent      map[string]uint64       `json:"sent_bytes"`
 	Acceptors []viewSocket            `json:"acceptors"`
 	Balance   metrics.ListenerBalance `json:"balance"`
+	Routes    []viewRoute             `json:"routes,omitempty"` // those that may be shown, in the order of the configuration
+	OfRoutes  int                     `json:"routes_total,omitempty"`
+	Routed    *viewRouted             `json:"routed,omitempty"` // by all routes together
 }
 
 type viewSocket struct {
@@ -101,6 +104,7 @@ func viewOfListener(l *metrics.ListenerStats) viewListener {
 	for i, a := range l.Acceptors {
 		v.Acceptors[i] = viewSocket{Acceptor: a.Number, Accepted: a.Accepted, Active: a.Active, HandedOff: a.HandedOff, Rescued: a.Rescued, Queue: a.Queue}
 	}
+	v.Routes, v.OfRoutes, v.Routed = viewOfRoutes(l.Routes)
 	return v
 }
 

@@ -2,7 +2,7 @@
 // history and of ended sessions. They come as events over one connection, which is closed
 // while nobody sees the page.
 //
-//   /events ─► status  ─► balance, pools, acceptors, reasons, settings
+//   /events ─► status  ─► balance, routes, pools, acceptors, reasons, settings
 //           ─► history ─► charts
 //           ─► ended   ─► sessions
 
@@ -10,6 +10,7 @@ import { byId, list, make, set, write } from './dom.js'
 import { count, lasted } from './format.js'
 import { showBalance } from './balance.js'
 import { charts } from './charts.js'
+import { showRoutes } from './routes.js'
 import { showPools } from './pools.js'
 import { showAcceptors } from './acceptors.js'
 import { showReasons } from './reasons.js'
@@ -83,6 +84,7 @@ function status(s) {
   head(s)
   chooser(s)
   showBalance(s, rates)
+  showRoutes(s, rates)
   showPools(s)
   showAcceptors(s, rates)
   showReasons(s, scope)

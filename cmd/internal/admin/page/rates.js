@@ -17,6 +17,10 @@ export class Rates {
       look.at.set('accepted ' + l.name, accepted)
       look.at.set('received ' + l.name, total(l.received_bytes))
       look.at.set('sent ' + l.name, total(l.sent_bytes))
+      for (const r of [...(l.routes ?? []), ...(l.routed ? [l.routed] : [])]) { // all of them together have no name
+        look.at.set(`received ${l.name} ${r.name ?? ''}`, r.received_bytes ?? 0)
+        look.at.set(`sent ${l.name} ${r.name ?? ''}`, r.sent_bytes ?? 0)
+      }
     }
     for (const w of s.workers) look.at.set(`cpu ${w.worker} ${w.pid}`, w.cpu_seconds)
     if (this.looks.at(-1)?.time === look.time) return // the same look
