@@ -82,6 +82,7 @@ type Log struct {
 	died   map[int]time.Time // by seat: when a worker died there last
 	sinks  []*sink           // that have not ended
 	gone   uint64            // lines lost by those that have
+	missed uint64            // records that were overwritten while there was a log
 
 	// The reading goroutine's.
 	rules       *rules
@@ -233,7 +234,7 @@ func (l *Log) Stats() metrics.AccessLog {
 	s := metrics.AccessLog{
 		Lines: l.lines.Load(),
 		Dropped: map[string]uint64{
-			metrics.AccessOverwritten: l.reader.Overwritten(), metrics.AccessDamaged: l.reader.Damaged(), metrics.AccessUnwritten: l.gone,
+			metrics.AccessOverwritten: l.missed, metrics.AccessDamaged: l.reader.Damaged(), metrics.AccessUnwritten: l.gone,
 		},
 	}
 	for _, sink := range l.sinks {
@@ -288,8 +289,11 @@ func (l *Log) turn() {
 		l.e.lost = 0
 	}
 	if n := l.reader.Overwritten(); n != l.overwritten {
-		if s := l.rules.sink; s != nil {
+		if s := l.rules.sink; s != nil { // else a trace alone has lost them
 			l.buf = s.append(l.buf, &entry{gap: true, lost: n - l.overwritten})
+			l.mu.Lock()
+			l.missed += n - l.overwritten
+			l.mu.Unlock()
 		}
 		l.overwritten = n
 	}

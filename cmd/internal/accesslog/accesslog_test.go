@@ -329,6 +329,21 @@ func TestOverwritten(t *testing.T) {
 	}
 }
 
+// What is overwritten while the log is off, as a trace alone fills the rings, is no line lost.
+func TestOverwrittenWhileItIsOff(t *testing.T) {
+	g := newRig(t, nil)
+	for i := range uint64(3 * journal.Size) {
+		r := closed(func(r *journal.Record) { r.Session, r.Kind = journal.NewID(1, 5, uint32(i)+1), journal.KindAccepted })
+		g.writer.Write(&r)
+	}
+	g.writer.Flush()
+	eventually(t, "the reader has come by", func() bool { return g.reader.Overwritten() > 0 })
+	g.end()
+	if n := g.Stats().Dropped[metrics.AccessOverwritten]; n != 0 {
+		t.Errorf("%d lines are said to be lost", n)
+	}
+}
+
 // Files that are renamed away while lines flow, again and again: none is lost.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
