@@ -144,17 +144,18 @@ var ejectReasonNames = [NumEjectReasons]string{"connect", "early_close"}
 
 func (r EjectReason) String() string { return nameOf(ejectReasonNames[:], int(r)) }
 
-// WaitEnd is how a session's wait for a backend ended.
+// WaitEnd is how a session's wait ended, for a backend or for another session of its source.
 type WaitEnd uint8
 
 // The ends of a wait.
 const (
 	WaitConnected WaitEnd = iota // a backend took it
 	WaitClosed                   // the session ended first, by whatever reason
+	WaitAdmitted                 // its source had room for it
 	NumWaitEnds
 )
 
-var waitEndNames = [NumWaitEnds]string{"connected", "closed"}
+var waitEndNames = [NumWaitEnds]string{"connected", "closed", "admitted"}
 
 // QueueEnd is how a session's wait in a pool's queue ended.
 type QueueEnd uint8

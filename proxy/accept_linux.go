@@ -238,6 +238,9 @@ func (a *Acceptor) admit(l *listener, fd int) {
 		l.cells.Rejected[metrics.RejectMaxSessions].Add(1)
 		a.noteReject(l, fd, metrics.RejectMaxSessions)
 		a.sources.Leave(in.source)
+		if in.barred != 0 {
+			l.cells.Waiting.Add(-1)
+		}
 		a.drop(l)
 		a.sys.Reset(fd)
 		return
@@ -253,12 +256,21 @@ func (a *Acceptor) admit(l *listener, fd int) {
 	s.maxTick = a.maxTickOf(l, s)
 	s.opening = a.openings.lend()
 	a.noteAccepted(slot, s)
+	if in.gone {
+		a.end(slot, s, brokenAt(client))
+		return
+	}
+	a.openings.of(s).awaiting = in.barred != 0
 	if errno := a.watch(slot, s, client); errno != 0 {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 		a.end(slot, s, cutFor(metrics.ReasonInternal))
 		return
 	}
-	if in.wait > 0 {
+	switch {
+	case in.barred != 0:
+		a.carryOn(slot, s, a.bar(slot, s, l, in.barred))
+		return
+	case in.wait > 0:
 		a.carryOn(slot, s, a.hold(s, in.wait))
 		return
 	}

@@ -20,7 +20,7 @@ func (p *Plan) byListener() map[string]addresses {
 
 // others are all but id's; nil where there are none, or id's does not serve.
 func (a addresses) others(l *Listener) (others []metrics.ID) {
-	if len(a) < 2 || l.Phase != PhaseServing || l.MaxSessions == 0 && l.WaitForBackend == 0 {
+	if len(a) < 2 || l.Phase != PhaseServing || l.MaxSessions == 0 && l.WaitForBackend == 0 && !l.Guard.bars() {
 		return nil
 	}
 	for _, id := range a {

@@ -119,7 +119,7 @@ func (a *Acceptor) release(slot int32, s *session, reason metrics.Reason) {
 	l.cells.Opened.Add(-s.opened)
 	l.cells.Active.Add(-1)
 	a.cells.Sessions.Add(-1)
-	a.leaveSource(slot)
+	a.leaveSource(slot, l)
 	a.leavePace(slot, s)
 	a.wheel.disarm(slot)
 	if a.paused {

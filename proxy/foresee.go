@@ -44,6 +44,7 @@ type Foreseen struct {
 	AllSessions    int64        // that count for the Plan's
 	SourceSessions int          // that the client's source has, if there is a limit for that
 	Wait           time.Duration
+	Barred         bool // it waits for another session of its source to end
 	Turned         bool // away: Reject says why
 	Reject         metrics.Reject
 	Route          string // "" = none matches
@@ -86,6 +87,8 @@ func (f *Foreseen) judge(p *Plan, b *metrics.Board, l *Listener, set *access.Set
 	switch {
 	case set != nil && !set.Admits(client):
 		f.turn(metrics.RejectDenied)
+	case g.Source.Sessions > 0 && f.SourceSessions >= g.Source.Sessions && g.bars() && p.waitingFor(b, l) < int64(l.MaxWaiting):
+		f.Barred = true
 	case g.Source.Sessions > 0 && f.SourceSessions >= g.Source.Sessions:
 		f.turn(metrics.RejectSourceSessions)
 	case sourceWait > g.Delay:
@@ -97,10 +100,19 @@ func (f *Foreseen) judge(p *Plan, b *metrics.Board, l *Listener, set *access.Set
 }
 
 // sessionsOf are those of a listener over all acceptors and all of its addresses.
-func (p *Plan) sessionsOf(b *metrics.Board, l *Listener) (n int64) {
+func (p *Plan) sessionsOf(b *metrics.Board, l *Listener) int64 {
+	return p.sumOf(b, l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Active })
+}
+
+// waitingFor are those of them that wait.
+func (p *Plan) waitingFor(b *metrics.Board, l *Listener) int64 {
+	return p.sumOf(b, l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Waiting })
+}
+
+func (p *Plan) sumOf(b *metrics.Board, l *Listener, gauge func(*metrics.ListenerCells) *metrics.Gauge) (n int64) {
 	for _, id := range p.byListener()[l.Name] {
 		for _, s := range p.Seats {
-			n += b.Listener(s.Number, id).Active.Load()
+			n += gauge(b.Listener(s.Number, id)).Load()
 		}
 	}
 	return n

@@ -73,8 +73,11 @@ func (a *Acceptor) receive(of *served) {
 		if errno != 0 {
 			return // EAGAIN: there is no more
 		}
-		if label == callMail {
+		if source := callMail - label; source == 0 {
 			a.lines.due = true
+			continue
+		} else if source <= metrics.MaxSources {
+			a.callOwn(uint32(source))
 			continue
 		}
 		l := a.bound.find(metrics.ID(label))

@@ -14,7 +14,7 @@ type Guard struct {
 	Access uint64        // number of the access set, which a View has; 0 = everybody may connect
 	Rate   access.Rate   // of new sessions, over all acceptors
 	Source access.Limit  // of each source, over all acceptors
-	Delay  time.Duration // a session that comes too quickly waits at most so long; 0 = it is turned away
+	Delay  time.Duration // a session that comes too quickly, or whose source has too many, waits at most so long; 0 = it is turned away
 	Refuse Refuse
 }
 
@@ -32,12 +32,15 @@ const (
 type guarding struct {
 	sources  access.Sources
 	sourceOf []uint32 // by slot: what access.Sources.Leave takes; as long as the last slot that had one
+	barred   []barring
 }
 
 // entry is what a connection that may enter holds until its session begins.
 type entry struct {
 	source uint32
 	wait   time.Duration // before it is dialed
+	barred uint32        // its source, which has too many sessions: it waits, see barred.go; 0 = it need not
+	gone   bool          // its client has reset it already, and so has no address to be judged by
 }
 
 // guarded says whether there is anything to ask before a session begins.
@@ -48,8 +51,12 @@ func (l *listener) guarded() bool {
 // enter judges a connection by its client's address, before it takes a place. One that
 // may not enter is counted and turned away: fd is closed then.
 func (a *Acceptor) enter(l *listener, fd int) (e entry, ok bool) {
-	e, reject, ok := a.judge(l, a.sys.PeerAddr(fd).Addr())
-	if ok {
+	from := a.sys.PeerAddr(fd).Addr()
+	if !from.IsValid() && !l.Unix {
+		return entry{gone: true}, true
+	}
+	e, reject, ok := a.judge(l, from, l.Guard.Delay)
+	if ok || a.mayBeBarred(l, e) {
 		return e, true
 	}
 	l.cells.Rejected[reject].Add(1)
@@ -61,8 +68,15 @@ func (a *Acceptor) enter(l *listener, fd int) (e entry, ok bool) {
 
 // enterLearnt is enter for a session whose client a PROXY header may have named.
 func (a *Acceptor) enterLearnt(slot int32, s *session, l *listener) outcome {
-	e, reject, ok := a.judge(l, a.clientOf(s).Addr())
-	if !ok {
+	from := a.clientOf(s).Addr()
+	if !from.IsValid() && !l.Unix {
+		return over(brokenAt(client))
+	}
+	e, reject, ok := a.judge(l, from, l.Guard.Delay)
+	switch {
+	case !ok && a.mayBeBarred(l, e):
+		return a.bar(slot, s, l, e.barred)
+	case !ok:
 		return over(cutFor(reasonOf[reject]))
 	}
 	a.holdSource(slot, e.source)
@@ -80,25 +94,26 @@ var reasonOf = [metrics.NumRejects]metrics.Reason{
 	metrics.RejectRate:           metrics.ReasonRate,
 }
 
-// judge says why a client may not enter. What it takes is given back then.
-func (a *Acceptor) judge(l *listener, client netip.Addr) (e entry, reject metrics.Reject, ok bool) {
+// judge says why a client may not enter that may be delayed for as long as patience. What
+// it takes is given back then.
+func (a *Acceptor) judge(l *listener, client netip.Addr, patience time.Duration) (e entry, reject metrics.Reject, ok bool) {
 	g := &l.Guard
 	if l.admitted != nil && !l.admitted.Admits(client) {
 		return e, metrics.RejectDenied, false
 	}
 	if g.Source.On() {
 		var v access.Verdict
-		switch e.source, e.wait, v = a.sources.Enter(l.first, client, &g.Source, a.now, g.Delay); v {
+		switch e.source, e.wait, v = a.sources.Enter(l.first, client, &g.Source, a.now, patience); v {
 		case access.TooMany:
-			return e, metrics.RejectSourceSessions, false
+			return entry{barred: e.source}, metrics.RejectSourceSessions, false
 		case access.TooQuickly:
-			return e, metrics.RejectSourceRate, false
+			return entry{}, metrics.RejectSourceRate, false
 		}
 	}
-	wait, in := access.Spend(&a.Board.Rates()[l.first.Index()], g.Rate, a.now, g.Delay)
+	wait, in := access.Spend(&a.Board.Rates()[l.first.Index()], g.Rate, a.now, patience)
 	if !in {
 		a.sources.Undo(e.source, &g.Source)
-		return e, metrics.RejectRate, false
+		return entry{}, metrics.RejectRate, false
 	}
 	e.wait = max(e.wait, wait)
 	return e, 0, true
@@ -112,14 +127,20 @@ func (a *Acceptor) holdSource(slot int32, source uint32) {
 	for int(slot) >= len(a.sourceOf) {
 		a.sourceOf = append(a.sourceOf, 0)
 	}
+	a.sources.Leave(a.sourceOf[slot]) // 0, unless a reload has it judged a second time, by its PROXY header
 	a.sourceOf[slot] = source
 }
 
-// leaveSource does that.
-func (a *Acceptor) leaveSource(slot int32) {
-	if int(slot) < len(a.sourceOf) {
-		a.sources.Leave(a.sourceOf[slot])
-		a.sourceOf[slot] = 0
+// leaveSource does that, and calls who waits for it.
+func (a *Acceptor) leaveSource(slot int32, l *listener) {
+	if int(slot) >= len(a.sourceOf) || a.sourceOf[slot] == 0 {
+		return
+	}
+	source := a.sourceOf[slot]
+	a.sourceOf[slot] = 0
+	left := a.sources.Leave(source)
+	if l.Guard.bars() && left+1 >= l.Guard.Source.Sessions {
+		a.callBarred(l, source)
 	}
 }
 

@@ -335,6 +335,8 @@ func (a *Acceptor) step(slot int32, s *session) {
 	case stateWaiting:
 		if e, left := a.left(s); left {
 			a.end(slot, s, e)
+		} else if a.openings.of(s).called {
+			a.carryOn(slot, s, a.unbar(slot, s))
 		}
 	case stateRelaying:
 		a.relay(slot, s)

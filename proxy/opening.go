@@ -9,31 +9,34 @@ import (
 // lent like a pipe, and given back when relaying begins or the session ends: an idle
 // session does not carry it.
 type opening struct {
-	target    metrics.ID           // that it dials; valid if picked
-	tried     [maxTries]metrics.ID // targets that failed it since it was last parked, or the first of them
-	tries     uint8                // how many of them
-	charged   uint8                // tries that the retry budget pays for
-	spared    uint8                // and those it does not, see dial_linux.go
-	failed    bool                 // a try has failed since it was last parked
-	resort    bool                 // the target was failing as it was picked
-	evaded    bool                 // it has left one to another session that waits for the answer, see unanswered
-	earned    bool                 // it has brought its part of the retry budget
-	suspected bool                 // the target is ranked last because of this session
-	joined    bool                 // the connect was done at once, as one to a unix socket is
-	lastError metrics.ConnectError // of the last try that failed
-	lacking   bool                 // it waits for a descriptor; counted in intake.lacking
-	place     queued               // in the pool's queue
-	awaiting  bool                 // no backend took it yet and it may wait; counted in ListenerCells.Waiting
-	asked     bool                 // its listener's questions come no more
-	dialed    int64                // clock at the last connect
-	until     uint32               // tick at which dialing or waiting ends
-	header    uint16               // length of the PROXY header that still lies in the client's socket
-	start     uint8                // and of the requests behind it that a PostgreSQL client began with
-	told      uint8                // how many of them were answered
-	upgrade   bool                 // the last was for TLS: its backend is asked for it, too
-	client    journal.Peer         // whose connection it is by that header; the zero one = the socket's peer
-	routed    metrics.ID           // pool of its route; 0 = its listener's
-	next      int32                // free list
+	target      metrics.ID           // that it dials; valid if picked
+	tried       [maxTries]metrics.ID // targets that failed it since it was last parked, or the first of them
+	tries       uint8                // how many of them
+	charged     uint8                // tries that the retry budget pays for
+	spared      uint8                // and those it does not, see dial_linux.go
+	failed      bool                 // a try has failed since it was last parked
+	resort      bool                 // the target was failing as it was picked
+	evaded      bool                 // it has left one to another session that waits for the answer, see unanswered
+	earned      bool                 // it has brought its part of the retry budget
+	suspected   bool                 // the target is ranked last because of this session
+	joined      bool                 // the connect was done at once, as one to a unix socket is
+	lastError   metrics.ConnectError // of the last try that failed
+	lacking     bool                 // it waits for a descriptor; counted in intake.lacking
+	place       queued               // in the pool's queue
+	awaiting    bool                 // no backend took it yet, or it is barred, and it may wait; counted in ListenerCells.Waiting
+	called      bool                 // it is barred, and its source may have room
+	asked       bool                 // its listener's questions come no more
+	dialed      int64                // clock at the last connect
+	until       uint32               // tick at which dialing or waiting ends
+	barred      uint32               // the source that it waits for, see barred.go; 0 = it does not
+	barredUntil uint32               // tick at which that ends
+	header      uint16               // length of the PROXY header that still lies in the client's socket
+	start       uint8                // and of the requests behind it that a PostgreSQL client began with
+	told        uint8                // how many of them were answered
+	upgrade     bool                 // the last was for TLS: its backend is asked for it, too
+	client      journal.Peer         // whose connection it is by that header; the zero one = the socket's peer
+	routed      metrics.ID           // pool of its route; 0 = its listener's
+	next        int32                // free list
 }
 
 // maxTries is one more than the most retries that may be configured.

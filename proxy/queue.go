@@ -49,7 +49,8 @@ type queued struct {
 	until  uint32 // tick at which queue_timeout is over
 }
 
-// callMail is the label of a letter that says "look at your lines". No listener has this ID.
+// callMail is the label of a letter that says "look at your lines", and callMail less the
+// number of a source one that says "look at who is barred for it". No listener has such an ID.
 const callMail = ^uint64(0)
 
 // mustQueue says whether a session has to let others go first. One that goes on to its next

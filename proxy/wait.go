@@ -7,13 +7,15 @@ import (
 )
 
 // A session that cannot be dialed waits: for a descriptor or a source port, which are
-// sluice's own lack, for a backend that takes it, or for a place at one (queue.go).
+// sluice's own lack, for a backend that takes it, for a place at one (queue.go), or for
+// another one of its source to end (barred.go).
 //
 //	lacks         until                                            bounded in number by
 //	descriptor    it gets one                                      nobody new is accepted meanwhile
 //	source port   connect_timeout is over, counted from accept     -
 //	backend       wait_for_backend is over, counted from accept    max_waiting
 //	place         queue_timeout is over, counted from joining      queue
+//	its source    Guard.Delay is over                              max_waiting
 //
 // It holds its client and no backend, and is dialed anew every now and then, with all
 // backends and retries before it. A try under way at the end of its time may still
@@ -57,16 +59,18 @@ func (a *Acceptor) mayWait(s *session, p *pooled) bool {
 // after, so two that want the last place at the same time may both be refused it.
 func (a *Acceptor) awaitBackend(s *session) bool {
 	o := a.openings.of(s)
-	if o.awaiting {
+	o.awaiting = o.awaiting || a.takeWaiting(a.listenerOf(s))
+	return o.awaiting
+}
+
+// takeWaiting counts one more among the sessions of l that wait, unless there are enough.
+func (a *Acceptor) takeWaiting(l *listener) bool {
+	l.cells.Waiting.Add(1)
+	if a.sumOver(l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Waiting }) <= int64(l.MaxWaiting) {
 		return true
 	}
-	l := a.listenerOf(s)
-	l.cells.Waiting.Add(1)
-	sum := a.sumOver(l, func(c *metrics.ListenerCells) *metrics.Gauge { return &c.Waiting })
-	if o.awaiting = sum <= int64(l.MaxWaiting); !o.awaiting {
-		l.cells.Waiting.Add(-1)
-	}
-	return o.awaiting
+	l.cells.Waiting.Add(-1)
+	return false
 }
 
 // stopAwaiting counts s out again, if it was counted.
@@ -119,10 +123,14 @@ func (a *Acceptor) park(s *session) outcome {
 	return outcome{state: stateWaiting}
 }
 
-// unpark dials again, begins a session that a rate held back, or looks whether it is its turn.
+// unpark dials again, begins a session that a rate held back, or looks whether it is its turn
+// or its source has room.
 func (a *Acceptor) unpark(slot int32, s *session) outcome {
-	if a.openings.of(s).place.line != nil {
+	switch o := a.openings.of(s); {
+	case o.place.line != nil:
 		return a.inQueue(slot, s)
+	case o.barred != 0:
+		return a.unbar(slot, s)
 	}
 	return a.redial(slot, s)
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,6 +108,34 @@ func TestRefuse(t *testing.T) {
 		case !mayRepair(t) && !errors.Is(err, syscall.ECONNRESET): // the machine itself is nearer than the next router
 			t.Errorf("silent, without the right: %v", err)
 		}
+	})
+}
+
+// A client that is gone before it is accepted has no address to be judged by: it ends as
+// client_reset, takes nothing of a source, and no backend hears of it.
+func TestGoneBeforeItIsJudged(t *testing.T) {
+	modesTogether(t, func(t *testing.T, mode string) {
+		s := startChanging(t, mode, acceptorsTable(1, "hash")+poolOf("app", []string{echoing(t).addr})+
+			listenerAt("main", "127.0.0.1:0", "app", `deny = ["127.0.0.1"]`, "source_sessions = 5"))
+		worker := s.status().Workers[0].PID
+		freeze(t, worker)
+		eventually(t, patience, "all its threads have stopped", func() bool {
+			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", worker))
+			return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+				stat, err := os.ReadFile(path)
+				return err == nil && !strings.Contains(string(stat), ") T ")
+			})
+		})
+		const n = 10
+		for range n {
+			reset(t, dial(t, s.addr()))
+		}
+		kill(t, worker, syscall.SIGCONT)
+		s.expectClosed(map[string]int{"client_reset": n})
+		if got := s.tries(); got != 0 {
+			t.Errorf("%v connects to the backend", got)
+		}
+		s.awaitIdle()
 	})
 }
 

@@ -196,6 +196,11 @@ func TestExplainWhy(t *testing.T) {
 		if e := at("127.9.1.1"); e.Outcome != admin.OutcomeRefused || e.Reason != "source_sessions" || len(e.Limits) != 1 || e.Limits[0].Has != 1 {
 			t.Errorf("%+v", e)
 		}
+		c.reload(text(`deny = ["127.6.0.0/16"]`, "source_sessions = 1", `over = "delay"`))
+		if e := at("127.9.1.1"); e.Outcome != admin.OutcomeWaits || !strings.Contains(e.Text, "until its source has fewer sessions than source_sessions, for 10s at most") {
+			t.Errorf("%+v", e)
+		}
+		c.reload(text(`deny = ["127.6.0.0/16"]`, "source_sessions = 1"))
 		c.operate(one, "drain")
 		if e := at("127.0.0.1"); e.Outcome != admin.OutcomeNoBackend || e.Reason != "no_backend" {
 			t.Errorf("%+v", e)
@@ -219,7 +224,7 @@ func TestExplainWhy(t *testing.T) {
 		if text := c.inWords(explain, "127.6.1.1", "-config", file); !strings.Contains(text, "is refused as denied: 127.6.0.0/16") || !strings.Contains(text, "in force this changes:") || !strings.Contains(text, "Then 127.6.1.1") {
 			t.Errorf("%s", text)
 		}
-		if c.status().Config.Generation != 1 {
+		if c.status().Config.Generation != 3 {
 			t.Error("to explain has changed something")
 		}
 

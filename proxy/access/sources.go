@@ -74,20 +74,23 @@ const (
 	TooQuickly         // it comes more often than it may
 )
 
-// Enter counts a session in. ref is what Leave takes, 0 = nothing is to be given back. A
-// session that comes too quickly may wait for as long as patience; wait says how long.
-// now is CLOCK_MONOTONIC.
+// Enter counts a session in. ref is what Leave takes, 0 = nothing is to be given back; of
+// TooMany it names the source, and nothing is to be given back either. A session that comes
+// too quickly may wait for as long as patience; wait says how long. now is CLOCK_MONOTONIC.
 func (s *Sources) Enter(listener metrics.ID, client netip.Addr, l *Limit, now int64, patience time.Duration) (ref uint32, wait time.Duration, v Verdict) {
 	if !client.IsValid() {
 		return 0, 0, Entered // it has gone already
 	}
 	hash := s.hash(listener, client, l)
 	at, v := s.pin(hash, l, now)
-	if v != Entered || at < 0 {
+	if at < 0 {
 		return 0, 0, v
 	}
-	s.held[at].Add(1)
 	ref = uint32(at) + 1
+	if v != Entered {
+		return ref, 0, v
+	}
+	s.held[at].Add(1)
 	wait, ok := Spend(&s.table[at].Next, l.Rate, now, patience)
 	if !ok {
 		s.Leave(ref)
@@ -96,12 +99,13 @@ func (s *Sources) Enter(listener metrics.ID, client netip.Addr, l *Limit, now in
 	return ref, wait, Entered
 }
 
-// Leave counts a session out.
-func (s *Sources) Leave(ref uint32) {
-	if ref != 0 {
-		s.held[ref-1].Add(^uint32(0))
-		s.table[ref-1].Word.Add(^uint64(0))
+// Leave counts a session out, and says how many its source has left.
+func (s *Sources) Leave(ref uint32) (left int) {
+	if ref == 0 {
+		return 0
 	}
+	s.held[ref-1].Add(^uint32(0))
+	return int(s.table[ref-1].Word.Add(^uint64(0)) & countMask)
 }
 
 // Undo gives back what Enter has spent for a session that does not begin.
@@ -138,8 +142,8 @@ func (s *Sources) hash(listener metrics.ID, client netip.Addr, l *Limit) uint64 
 	return xxhash.Sum64(key[:])
 }
 
-// pin finds or takes the place of a source and raises its sessions. at is -1 where it is
-// not counted.
+// pin finds or takes the place of a source and raises its sessions, unless there are too
+// many. at is -1 where it is not counted.
 func (s *Sources) pin(hash uint64, l *Limit, now int64) (at int, v Verdict) {
 	first := int(hash%rows) * places
 	row := s.table[first : first+places]
@@ -159,7 +163,7 @@ func (s *Sources) pin(hash uint64, l *Limit, now int64) (at int, v Verdict) {
 			continue
 		}
 		if l.Sessions > 0 && word&countMask >= uint64(l.Sessions) {
-			return -1, TooMany
+			return first + i, TooMany
 		}
 		if row[i].Word.CompareAndSwap(word, word+1) {
 			return first + i, Entered

@@ -42,7 +42,7 @@ const (
 	OutcomeBackend   = "backend"    // it is given a backend
 	OutcomeRefused   = "refused"    // by the listener; Reason says why
 	OutcomeQueued    = "queued"     // it waits in the pool's queue
-	OutcomeWaits     = "waits"      // for a backend, as wait_for_backend says
+	OutcomeWaits     = "waits"      // for a backend, as wait_for_backend says, or for a session of its source to end
 	OutcomeNoBackend = "no_backend" // there is none; Reason is the session's
 )
 

@@ -105,7 +105,7 @@ func (b *builder) checkListener(l Listener) {
 	b.checkBinds(l)
 	b.checkUnix(l)
 	if at, given := b.origin[table+".max_waiting"]; given {
-		if _, given := b.origin[table+".wait_for_backend"]; !given {
+		if _, given := b.origin[table+".wait_for_backend"]; !given && !l.Limit.bars() {
 			b.fault(at, `needs wait_for_backend, such as wait_for_backend = "30s": without it no session waits`)
 		}
 	}

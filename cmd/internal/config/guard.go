@@ -41,6 +41,9 @@ type Limit struct {
 	Over                    string
 }
 
+// bars says whether sessions wait for others of their source to end.
+func (l Limit) bars() bool { return l.SourceSessions > 0 && l.Over == OverDelay }
+
 // The words of over.
 const (
 	OverRefuse = "refuse"
@@ -77,6 +80,9 @@ func (l Limit) String() string {
 		if x.n > 0 {
 			all = append(all, fmt.Sprintf(x.text, x.n))
 		}
+	}
+	if len(all) > 0 && l.Over == OverDelay {
+		all = append(all, "others wait")
 	}
 	return strings.Join(all, ", ")
 }

@@ -244,6 +244,9 @@ func (x *explaining) outcome(l *proxy.Listener, seen proxy.Foreseen) {
 	case seen.Turned:
 		x.Outcome, x.Reason = admin.OutcomeRefused, seen.Reject.String()
 		x.Text = refusedText(x.Entrance, seen)
+	case seen.Barred:
+		x.Outcome = admin.OutcomeWaits
+		x.Text = fmt.Sprintf("waits until its source has fewer sessions than source_sessions, for %s at most, and is then refused as source_sessions", l.Guard.Delay)
 	case x.full && len(x.Tries) == 0 && queued >= int64(x.pool.Queue):
 		x.Outcome, x.Reason = admin.OutcomeNoBackend, metrics.ReasonQueueFull.String()
 		x.Text = "ends as queue_full: all backends have max_sessions, and the pool's queue has no place"
@@ -260,7 +263,7 @@ func (x *explaining) outcome(l *proxy.Listener, seen proxy.Foreseen) {
 		x.Outcome = admin.OutcomeBackend
 		x.Text = x.backendText()
 	}
-	if seen.Wait > 0 && !seen.Turned {
+	if seen.Wait > 0 && !seen.Turned && !seen.Barred {
 		x.Text += fmt.Sprintf(", after a delay of %s for the rate", seen.Wait.Round(time.Millisecond))
 	}
 }
