@@ -22,6 +22,7 @@ type Board struct {
 	mu        sync.Mutex // one owner's method at a time
 	used      used
 	listeners []ID                 // the last opened one, by index
+	targets   []ID                 // the same
 	lives     [MaxAcceptors]uint64 // of each seat: grows when it retires, and its counters begin again
 }
 

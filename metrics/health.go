@@ -28,6 +28,8 @@ const (
 	TargetUp       TargetState = "up"       // checks say so, or there are none
 )
 
+var targetStates = [...]TargetState{TargetDisabled, TargetDraining, TargetPanic, TargetDown, TargetWarming, TargetUp}
+
 // Operator is what somebody wants of a backend, whatever its checks say.
 type Operator struct {
 	Want   string    `json:"want"`             // drain | disable | weight

@@ -11,10 +11,16 @@ func (b *Board) OpenListener(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.openLocked(listenerTable, id.Index(), &b.used.listeners)
-	for len(b.listeners) <= int(id.Index()) {
-		b.listeners = append(b.listeners, NewID(uint32(len(b.listeners)), 0))
+	b.listeners = noted(b.listeners, id)
+}
+
+// noted has an ID at its index.
+func noted(ids []ID, id ID) []ID {
+	for len(ids) <= int(id.Index()) {
+		ids = append(ids, NewID(uint32(len(ids)), 0))
 	}
-	b.listeners[id.Index()] = id
+	ids[id.Index()] = id
+	return ids
 }
 
 // OpenPool is OpenListener for a pool. Its queue is empty, and it is not in panic.
@@ -31,6 +37,7 @@ func (b *Board) OpenTarget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.openLocked(targetTable, id.Index(), &b.used.targets)
+	b.targets = noted(b.targets, id)
 	b.Held()[id.Index()].Store(0)
 	b.Weights()[id.Index()].Store(0)
 	b.Failing()[id.Index()].Swap(0)

@@ -34,7 +34,7 @@ func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := reader{start: w.start(now), now: now, lives: &b.lives, acceptors: t.Acceptors, failing: b.Failing(), health: t.Health}
+	r := reader{start: w.start(now), now: now, lives: &b.lives, opened: b.targets, acceptors: t.Acceptors, failing: b.Failing(), health: t.Health}
 	for i := range r.stripes {
 		r.stripes[i] = b.view(i)
 	}
@@ -59,6 +59,7 @@ type reader struct {
 	start     *sample // of the window
 	now       time.Time
 	lives     *[MaxAcceptors]uint64
+	opened    []ID // targets, by index; of generation 0 where it is not known
 	acceptors []Acceptor
 	failing   []Failing
 	health    map[ID]Health
@@ -203,21 +204,48 @@ func (r *reader) pool(p Pool) PoolStats {
 		}
 	}
 	for i, be := range p.Backends {
-		targets := r.targets.some(len(be.Targets))
-		for j, t := range be.Targets {
-			targets[j] = r.target(t)
-		}
-		st.Backends[i] = BackendStats{Name: be.Name, Weight: be.Weight, Backup: be.Backup, MaxSessions: be.MaxSessions, Targets: targets}
+		st.Backends[i] = r.backend(be)
 	}
 	return st
 }
 
+func (r *reader) backend(be Backend) BackendStats {
+	st := BackendStats{Name: be.Name, Weight: be.Weight, Backup: be.Backup, MaxSessions: be.MaxSessions, Targets: r.targets.some(len(be.Targets))}
+	var all TargetCells
+	for i, t := range be.Targets {
+		st.Targets[i] = r.target(t)
+		if be.Merged {
+			sum(&all, &r.targetSum)
+		}
+	}
+	if be.Merged {
+		st.Merged = r.merge(be, st.Targets, &all)
+	}
+	return st
+}
+
+// sumOfTarget adds up a target's cells. Where another has taken its place since the
+// Topology was made, it has none.
+func (r *reader) sumOfTarget(id ID) {
+	r.targetSum = TargetCells{}
+	if i := int(id.Index()); i >= len(r.opened) || r.opened[i] == id || r.opened[i].Generation() == 0 {
+		sumOf(r, &r.targetSum, targetTable, id.Index())
+	}
+}
+
 func (r *reader) target(t Target) TargetStats {
-	c := &r.targetSum
-	sumOf(r, c, targetTable, t.ID.Index())
-	st := TargetStats{
-		Target:        t,
-		Health:        r.health[t.ID],
+	r.sumOfTarget(t.ID)
+	st := r.figures(&r.targetSum)
+	st.Target, st.Health = t, r.health[t.ID]
+	if f := r.failing[t.ID.Index()].Load(); f.Failures() > 0 {
+		st.Failing, st.FailingClass = true, f.Word()
+	}
+	return st
+}
+
+// figures are those of cells that were added up.
+func (r *reader) figures(c *TargetCells) TargetStats {
+	return TargetStats{
 		Active:        c.Active.Load(),
 		Attempts:      c.Attempts.Load(),
 		ConnectErrors: r.counts(connectErrorNames[:], c.Errors[:]),
@@ -228,10 +256,6 @@ func (r *reader) target(t Target) TargetStats {
 		Probes:        r.counts(probeEndNames[:], c.Probes[:]),
 		Ejections:     r.counts(ejectReasonNames[:], c.Ejected[:]),
 	}
-	if f := r.failing[t.ID.Index()].Load(); f.Failures() > 0 {
-		st.Failing, st.FailingClass = true, f.Word()
-	}
-	return st
 }
 
 func (a *AcceptorStats) read(c *AcceptorCells) {

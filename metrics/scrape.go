@@ -314,23 +314,32 @@ func (out *sink) backend(pool string, b *BackendStats) {
 	out.value(backendWeight, float64(b.Weight), pool, b.Name)
 	out.value(backendAddresses, float64(len(b.Targets)), pool, b.Name)
 	out.value(backendMaxSessions, float64(b.MaxSessions), pool, b.Name)
+	if b.Merged != nil {
+		out.merged(pool, b.Name, b.Merged)
+		return
+	}
 	for i := range b.Targets {
 		t := &b.Targets[i]
 		labels := []string{pool, b.Name, t.Address}
-		out.value(backendAttempts, float64(t.Attempts), labels...)
-		out.counts(backendConnectErrors, t.ConnectErrors, labels...)
+		out.figures(t, labels)
 		out.flag(backendFailing, t.Failing, labels...)
-		out.counts(backendProbes, t.Probes, labels...)
-		out.counts(backendEjections, t.Ejections, labels...)
-		if !out.compact {
-			out.histogram(backendConnect, &t.Connect, labels...)
-		}
 		out.health(&t.Health, labels)
-		out.value(backendActive, float64(t.Active), labels...)
-		out.value(backendConnections, float64(t.Sessions), labels...)
-		out.value(backendReceived, float64(t.Received), labels...)
-		out.value(backendSent, float64(t.Sent), labels...)
 	}
+}
+
+// figures are what sessions did at one address, or at all that are merged.
+func (out *sink) figures(t *TargetStats, labels []string) {
+	out.value(backendAttempts, float64(t.Attempts), labels...)
+	out.counts(backendConnectErrors, t.ConnectErrors, labels...)
+	out.counts(backendProbes, t.Probes, labels...)
+	out.counts(backendEjections, t.Ejections, labels...)
+	if !out.compact {
+		out.histogram(backendConnect, &t.Connect, labels...)
+	}
+	out.value(backendActive, float64(t.Active), labels...)
+	out.value(backendConnections, float64(t.Sessions), labels...)
+	out.value(backendReceived, float64(t.Received), labels...)
+	out.value(backendSent, float64(t.Sent), labels...)
 }
 
 func (out *sink) health(h *Health, labels []string) {

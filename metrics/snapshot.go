@@ -91,6 +91,7 @@ type BackendStats struct {
 	Backup      bool          `json:"backup"`
 	MaxSessions int           `json:"max_sessions"` // of each target; 0 = no limit
 	Targets     []TargetStats `json:"targets"`
+	Merged      *MergedStats  `json:"-"` // what /metrics shows in place of the targets; nil = them
 }
 
 // TargetStats is a target with its figures over all acceptors.

@@ -150,6 +150,12 @@ type Backend struct {
 	Backup      bool
 	MaxSessions int      // of each address; 0 = no limit
 	Targets     []Target // the addresses of its name; empty = it does not resolve (yet)
+
+	// Of one whose addresses share their series, see merged.go.
+	Merged       bool
+	Left         []ID                     // targets that its name no longer stands for, and that sessions may still hold
+	Departed     *Departed                // what those did that no session holds any more; nil = nothing
+	LeftFailures [NumCheckFailures]uint64 // of checks of what has left
 }
 
 // Target is one address of a backend.

@@ -71,6 +71,10 @@ type Admin struct {
 	Metrics string // MetricsFull or MetricsCompact
 	Ready   string // ReadyListening or ReadyBackend: what /readyz asks for
 
+	// The addresses of a backend that have series of their own; those of one that has more
+	// share theirs. 0 = any number.
+	AddressSeries int
+
 	AllowWrite bool   // verbs over HTTP, for who has the token
 	Token      string // where it is: "file:/PATH" or "env:NAME"; "" = nowhere
 }
@@ -295,6 +299,9 @@ func Default() Config {
 			Socket: SocketAuto,
 			// Every series from the start, so that rate() misses no first event.
 			Metrics: MetricsFull,
+			// Some 40 series each: 10,000 for a backend. Of more addresses nobody looks at
+			// each, and a Service of 5,000 pods must not fill a Prometheus.
+			AddressSeries: 256,
 			// Clients of a service without backends are better told by it than by nobody.
 			Ready: ReadyListening,
 		},

@@ -58,7 +58,7 @@ func TestEmptyVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Admin != (Admin{Metrics: MetricsFull, Ready: ReadyListening}) || c.Instance != "" {
+	if c.Admin != (Admin{Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}) || c.Instance != "" {
 		t.Errorf("admin %+v, instance %q: the variables turn them off", c.Admin, c.Instance)
 	}
 	if c.Acceptors.Mode != ModeProcess || c.Listeners[0].Bind != ":8080" {

@@ -44,6 +44,7 @@ const (
 	maxHang        = time.Minute
 	maxLookup      = time.Minute // resolv.conf has at most 30 s
 	maxLookups     = 256
+	maxSeries      = 65536 // metrics.MaxTargets
 	maxSlowStart   = time.Hour
 	maxQueue       = 4096 // metrics.MaxQueue
 	maxQueueing    = time.Hour
@@ -64,6 +65,7 @@ var options = []option{
 	{"admin.listen", restart("the admin endpoint is opened once, at the start"), optional(address, `""`), func(s scope) any { return &s.c.Admin.Listen }},
 	{"admin.socket", restart("the admin socket is opened once, at the start"), socketPath, func(s scope) any { return &s.c.Admin.Socket }},
 	{"admin.metrics", live, oneOf(MetricsFull, MetricsCompact), func(s scope) any { return &s.c.Admin.Metrics }},
+	{"admin.address_series", live, integer(0, maxSeries), func(s scope) any { return &s.c.Admin.AddressSeries }},
 	{"admin.ready", live, oneOf(ReadyListening, ReadyBackend), func(s scope) any { return &s.c.Admin.Ready }},
 	{"admin.allow_write", live, boolean, func(s scope) any { return &s.c.Admin.AllowWrite }},
 	{"admin.token", live, tokenPlace, func(s scope) any { return &s.c.Admin.Token }},

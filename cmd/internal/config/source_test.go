@@ -58,11 +58,11 @@ func TestSourceAdmin(t *testing.T) {
 		want Admin
 		err  string
 	}{
-		{"default", "", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: SocketAuto, Metrics: MetricsFull, Ready: ReadyListening}, ""},
-		{"flag", "", Environment{"SLUICE_ADMIN": ":2"}, []string{"--admin", ":1"}, Admin{Listen: ":1", Socket: SocketAuto, Metrics: MetricsFull, Ready: ReadyListening}, ""},
-		{"variable", "", Environment{"SLUICE_ADMIN": "", "SLUICE_ADMIN_SOCKET": "/a"}, nil, Admin{Listen: "", Socket: "/a", Metrics: MetricsFull, Ready: ReadyListening}, ""},
-		{"file", "admin.socket = \"/a\"\nnonsense = 1", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: "/a", Metrics: MetricsFull, Ready: ReadyListening}, ""},
-		{"over the file", "admin.socket = \"/a\"", nil, []string{"--admin-socket", "/b"}, Admin{Listen: "127.0.0.1:9095", Socket: "/b", Metrics: MetricsFull, Ready: ReadyListening}, ""},
+		{"default", "", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: SocketAuto, Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}, ""},
+		{"flag", "", Environment{"SLUICE_ADMIN": ":2"}, []string{"--admin", ":1"}, Admin{Listen: ":1", Socket: SocketAuto, Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}, ""},
+		{"variable", "", Environment{"SLUICE_ADMIN": "", "SLUICE_ADMIN_SOCKET": "/a"}, nil, Admin{Listen: "", Socket: "/a", Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}, ""},
+		{"file", "admin.socket = \"/a\"\nnonsense = 1", nil, nil, Admin{Listen: "127.0.0.1:9095", Socket: "/a", Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}, ""},
+		{"over the file", "admin.socket = \"/a\"", nil, []string{"--admin-socket", "/b"}, Admin{Listen: "127.0.0.1:9095", Socket: "/b", Metrics: MetricsFull, AddressSeries: 256, Ready: ReadyListening}, ""},
 		{"fault", "admin.socket = \"a\"\nnonsense = 1", nil, nil, Admin{},
 			path + `:1:7: admin.socket: must be "auto", an absolute path of at most 107 bytes, or ""; got "a"`},
 		{"misspelt", "admin.sokcet = \"/a\"", nil, nil, Admin{}, path + `:1:7: admin.sokcet: unknown key, did you mean "socket"?`},

@@ -235,8 +235,10 @@ func (s *service) commit(next *state) {
 	s.wantRecords(next)
 	s.host.Commit()
 	next.dropMissing(s.ledger)
+	next.sumUp(before, s.ledger)
 	next.toldIn(next.generation)
 	s.replace(next)
+	s.tellMerged(before, next)
 	s.admission.keep(next.fronts)
 	s.movement.committed(before, next)
 }

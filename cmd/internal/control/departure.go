@@ -242,7 +242,7 @@ func (s *service) forget() {
 	for _, st := range s.retiring { // it still runs its last Plan, and looks at all that is in it
 		reached = min(reached, uint64(s.board.Acceptor(st.number).Generation.Load()))
 	}
-	s.ledger.targets.forget(reached, s.isHeld)
+	s.addUp(s.ledger.targets.forget(reached, s.isHeld))
 	s.ledger.pools.forget(reached, func(metrics.ID) bool { return false })
 	s.ledger.routes.forget(reached, s.isTaken)
 	s.ledger.listeners.forget(reached, func(id metrics.ID) bool {

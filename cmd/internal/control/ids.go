@@ -69,14 +69,17 @@ func (m *ids[K]) drop(name K, generation uint64) {
 }
 
 // forget frees what was dropped, where every acceptor runs a Plan at least as new as
-// reached and held says that no session has it.
-func (m *ids[K]) forget(reached uint64, held func(metrics.ID) bool) {
+// reached and held says that no session has it, and returns that.
+func (m *ids[K]) forget(reached uint64, held func(metrics.ID) bool) (freed map[K]metrics.ID) {
+	freed = map[K]metrics.ID{}
 	for name, d := range m.dropped {
 		if d.generation <= reached && !held(d.id) {
 			delete(m.dropped, name)
 			heap.Push(&m.free, d.id.Index())
+			freed[name] = d.id
 		}
 	}
+	return freed
 }
 
 // lowest is a heap of free numbers.

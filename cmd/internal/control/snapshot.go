@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/health"
 	"sluice/listener"
 	"sluice/metrics"
 	"sluice/proxy/pool"
@@ -39,12 +40,10 @@ func (s *service) snapshot() metrics.Snapshot {
 	for _, f := range gone {
 		s.show(&t, st, f, true)
 	}
-	states, panics := s.health.Snapshot()
-	t.Health = states
+	targets, pools := s.health.Snapshot()
+	t.Health = targets
 	for _, p := range st.pools {
-		shown := st.showPool(p)
-		shown.Panic = panics[shown.Name]
-		t.Pools = append(t.Pools, shown)
+		t.Pools = append(t.Pools, st.showPool(p, pools[p.config.Name]))
 	}
 	if n, err := metrics.ReadNetns(); err == nil {
 		t.Netns = n
@@ -75,12 +74,16 @@ func (s *service) show(t *metrics.Topology, st *state, f *front, leaving bool) {
 	})
 }
 
-func (s *state) showPool(p pooled) metrics.Pool {
-	m := metrics.Pool{ID: p.id, Name: p.config.Name, Pick: p.config.Pick, Queue: p.config.Queue}
+func (s *state) showPool(p pooled, h health.PoolHealth) metrics.Pool {
+	m := metrics.Pool{ID: p.id, Name: p.config.Name, Pick: p.config.Pick, Queue: p.config.Queue, Panic: h.Panic}
 	i := slices.IndexFunc(s.pools, func(q pooled) bool { return q.id == p.id })
 	targets := s.plan.Pools[i].Targets // in the order of the backends
 	for _, b := range p.config.Backends {
-		mb := metrics.Backend{Name: b.Address, Weight: b.Weight, Backup: b.Backup, MaxSessions: p.config.MaxSessionsOf(b)}
+		sum := s.totals[backendName{p.config.Name, b.Address}]
+		mb := metrics.Backend{
+			Name: b.Address, Weight: b.Weight, Backup: b.Backup, MaxSessions: p.config.MaxSessionsOf(b),
+			Merged: sum.merged, Left: sum.left, Departed: sum.departed, LeftFailures: h.Left[b.Address],
+		}
 		for len(targets) > 0 && targets[0].Backend == b.Address {
 			mb.Targets = append(mb.Targets, metrics.Target{ID: targets[0].ID, Address: pool.AddressText(targets[0].Addr)})
 			targets = targets[1:]

@@ -24,6 +24,7 @@ type state struct {
 	pools      []pooled // the same
 	addresses  addresses
 	routes     map[routeName]metrics.ID
+	totals     totals
 	plan       *proxy.Plan
 	generation uint64
 }

@@ -78,6 +78,8 @@ type watched struct {
 	primary int  // targets that are no backups and that no operator took out
 	healthy int  // targets that no operator took out, that are up and not ill
 	panic   bool // too few are healthy
+
+	left map[string]*failures // of checks of targets that have left, by backend
 }
 
 // target is one address of a backend.
@@ -143,9 +145,11 @@ func (k *Keeper) Commit(pools []Pool) {
 		if k.targets[id] == nil {
 			k.due.remove(t)
 			delete(k.warming, t)
+			k.keepFailures(t)
 			t.in = nil // a check under way finds nothing to tell
 		}
 	}
+	k.dropLeft()
 	k.dropOrders()
 	k.lookForIllFrom(now)
 	k.look()
@@ -156,7 +160,7 @@ func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now 
 	w := &watched{id: p.ID, config: p.Config, check: newCheck(p.Config, k.o.Run)}
 	again := true // all are checked soon, not when it is their turn
 	if was != nil {
-		w.panic = was.panic
+		w.panic, w.left = was.panic, was.left
 		if was.check.same(w.check) {
 			w.check, again = was.check, false
 		}
@@ -196,18 +200,29 @@ func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now 
 	k.spread(soon, now)
 }
 
-// Snapshot is what is shown of all targets, and which pools are in panic.
-func (k *Keeper) Snapshot() (targets map[metrics.ID]metrics.Health, panics map[string]bool) {
+// PoolHealth is what is shown of a pool.
+type PoolHealth struct {
+	Panic bool                // too few of its targets are healthy
+	Left  map[string]failures // of checks of targets that have left, by backend
+}
+
+// Snapshot is what is shown of all targets, and of all pools by name. Both are of the same
+// moment: failures are in one of them.
+func (k *Keeper) Snapshot() (targets map[metrics.ID]metrics.Health, pools map[string]PoolHealth) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	targets, panics = make(map[metrics.ID]metrics.Health, len(k.targets)), map[string]bool{}
+	targets, pools = make(map[metrics.ID]metrics.Health, len(k.targets)), make(map[string]PoolHealth, len(k.pools))
 	for name, w := range k.pools {
-		panics[name] = w.panic
+		p := PoolHealth{Panic: w.panic, Left: make(map[string]failures, len(w.left))}
+		for backend, n := range w.left {
+			p.Left[backend] = *n
+		}
+		pools[name] = p
 		for _, t := range w.targets {
 			targets[t.ID] = k.show(t)
 		}
 	}
-	return targets, panics
+	return targets, pools
 }
 
 func (k *Keeper) show(t *target) metrics.Health {

@@ -113,6 +113,62 @@ func TestDownAndBack(t *testing.T) {
 	})
 }
 
+// The failures of an address that leaves stay with its backend, for as long as that is
+// configured and checked.
+func TestFailuresOfWhatHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		of := func(targets int, named bool, change func(*config.Pool)) []Pool {
+			p := poolOf(0, targets, change)
+			for i := range p.Targets {
+				p.Targets[i].Backend = "app.test:80"
+			}
+			if named {
+				p.Config.Backends = []config.Backend{{Address: "app.test:80", Weight: 1}}
+			}
+			return []Pool{p}
+		}
+		total := func() (n uint64) {
+			states, pools := w.Snapshot()
+			for _, s := range states {
+				if s.Check != nil {
+					n += s.Check.Failures.Of("refused")
+				}
+			}
+			left := pools["app"].Left["app.test:80"]
+			return n + left[metrics.CheckRefused]
+		}
+		w.set(1, true)
+		w.set(2, true)
+		w.Commit(of(3, true, nil))
+		time.Sleep(3500 * time.Millisecond)
+		before := total()
+		if before == 0 {
+			t.Fatal("no check has failed")
+		}
+		for targets := 2; targets >= 0; targets-- {
+			w.Commit(of(targets, true, nil))
+			if got := total(); got != before {
+				t.Errorf("with %d targets: %d failures, want %d", targets, got, before)
+			}
+		}
+		w.Commit(of(1, true, func(c *config.Pool) { c.Health.Check = config.CheckOff }))
+		if got := total(); got != 0 {
+			t.Errorf("not checked, and %d failures are left", got)
+		}
+		w.Commit(of(2, true, nil))
+		time.Sleep(time.Second)
+		w.Commit(of(1, true, nil))
+		if total() == 0 {
+			t.Error("checked again, and nothing is left")
+		}
+		w.Commit(of(1, false, nil))
+		if got := total(); got != 0 {
+			t.Errorf("not configured, and %d failures are left", got)
+		}
+	})
+}
+
 func TestStartDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
@@ -144,8 +200,8 @@ func TestPanic(t *testing.T) {
 				w.want("3 of 4 are down", 1, 1, 1, 1, 0)
 			}
 		}
-		if _, panics := w.Snapshot(); !panics["app"] || w.state(0) != metrics.TargetPanic {
-			t.Errorf("panic: %v, a target is %s", panics, w.state(0))
+		if _, pools := w.Snapshot(); !pools["app"].Panic || w.state(0) != metrics.TargetPanic {
+			t.Errorf("panic: %v, a target is %s", pools, w.state(0))
 		}
 		w.set(1, false)
 		time.Sleep(3 * time.Second)
@@ -270,10 +326,10 @@ func TestIllCountForPanic(t *testing.T) {
 			t.Helper()
 			time.Sleep(illEvery + time.Millisecond)
 			_, all := w.Snapshot()
-			if all["app"] != (panics[2].Load() == 1) {
-				t.Errorf("panic %v, and the board says %v", all["app"], panics[2].Load())
+			if all["app"].Panic != (panics[2].Load() == 1) {
+				t.Errorf("panic %v, and the board says %v", all["app"].Panic, panics[2].Load())
 			}
-			return all["app"]
+			return all["app"].Panic
 		}
 		fail := func(at int, failures int, class metrics.ConnectError) {
 			failing[at].Swap(metrics.NewFailure(time.Hour, failures, 0, class))
