@@ -1,151 +1,160 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
+	"os/exec"
 	"strings"
 	"testing"
-
-	"sluice/metrics"
 )
 
-// bySource is a listener whose clients take routes by their address: 127.0.1.0/24 a, 127.0.2.0/24
-// b, all others none. more are keys of it.
-func bySource(backend string, names []string, more ...string) string {
-	text := acceptorsTable(2, "hash") + poolOf("app", []string{backend}) + poolOf("other", []string{backend}) + listenerAt("main", "127.0.0.1:0", "app", more...)
-	for i, name := range names {
-		text += fmt.Sprintf("[listener.main.route.%s]\nsource = [\"127.0.%d.0/24\"]\npool = \"other\"\n", name, i+1)
-	}
-	return text
-}
+const routedFile = `
+[acceptors]
+count = 2
+[listener.main]
+bind = "127.0.0.1:0"
+pool = "rest"
+preamble_timeout = "%s"
+[listener.main.route.a]
+pool = "a"
+sni = ["a.example.com"]
+[listener.main.route.b]
+pool = "b"
+sni = ["*.example.com"]
+[listener.main.route.h2]
+pool = "b"
+sni = ["a.example.com"]
+alpn = ["spoken"]
+[pool.a]
+backends = [%q]
+[pool.b]
+backends = [%q]
+[pool.rest]
+backends = [%q]
+`
 
-// route is one of a service's first listener.
-func (s *instance) route(name string) (r metrics.Route) {
-	s.t.Helper()
-	for _, r := range s.status().Listeners[0].Routes {
-		if r.Name == name {
-			return r
-		}
-	}
-	return metrics.Route{}
-}
-
-// roundTrip sends n bytes in and has them back.
-func roundTrip(t *testing.T, c net.Conn, n int) {
-	t.Helper()
-	go func() { _, _ = c.Write(make([]byte, n)) }()
-	b := make([]byte, 64<<10)
-	for n > 0 {
-		m, err := c.Read(b[:min(len(b), n)])
-		if err != nil {
-			t.Fatalf("%d bytes before the end: %v", n, err)
-		}
-		n -= m
-	}
-}
-
-// The bytes of a route grow while its sessions run, are its own, add up to the listener's
-// with those that took none, and outlive reloads, the end of sessions and a worker's death.
-func TestBytesOfRoutes(t *testing.T) {
-	modesTogether(t, func(t *testing.T, mode string) {
-		backend := echoing(t).addr
-		s := startChanging(t, mode, bySource(backend, []string{"a", "b"}))
-		const size = 3 << 20
-		from := func(third byte) func(n int) {
-			c := dialFrom(t, netip.AddrFrom4([4]byte{127, 0, third, 1}), s.addr())
-			return func(n int) {
-				t.Helper()
-				if n == 0 {
-					c.Close()
-					return
-				}
-				roundTrip(t, c, n)
+// Three sites behind one port: each client comes to the one that it asks for, and meets its
+// certificate. TLS sessions resume, and streams are spliced.
+func TestRoutesByServerName(t *testing.T) {
+	const size = 64 << 20
+	a, b := startSite(t, []string{"h2"}, size, "a.example.com"), startSite(t, []string{"spoken"}, size, "b.example.com", "*.example.com")
+	rest := startSite(t, nil, size, "rest.example.org")
+	modes(t, func(t *testing.T, mode string) {
+		c := startChanging(t, mode, fmt.Sprintf(routedFile, "30s", a.addr, b.addr, rest.addr))
+		for _, ask := range []struct {
+			name     string
+			protocol string
+			want     *site
+		}{
+			{"a.example.com", "", a}, {"A.EXAMPLE.com", "", a}, {"a.example.com", "h2", a}, {"a.example.com", "spoken", b},
+			{"b.example.com", "", b}, {"rest.example.org", "", rest},
+		} {
+			var protocols []string
+			if ask.protocol != "" {
+				protocols = []string{ask.protocol}
 			}
-		}
-		expectRoute := func(name string, sessions uint64, active int64, bytes uint64) {
-			t.Helper()
-			is := metrics.Route{}
-			eventually(t, patience, fmt.Sprintf("route %s has %d sessions, %d open, %d bytes each way", name, sessions, active, bytes), func() bool {
-				is = s.route(name)
-				return is.Sessions == sessions && is.Active == active && is.Received == bytes && is.Sent == bytes
-			})
-		}
-		a, b, none := from(1), from(2), from(3)
-		a(100)
-		expectRoute("a", 1, 1, 100) // it runs on
-		a(size)
-		expectRoute("a", 1, 1, size+100)
-		b(7)
-		none(1000)
-		expectRoute("b", 1, 1, 7)
-		eventually(t, patience, "the listener has all", func() bool {
-			return s.metric("sluice_listener_received_bytes_total") == size+100+7+1000
-		})
-		if in, out := s.metric("sluice_route_received_bytes_total"), s.metric("sluice_route_sent_bytes_total", `route="a"`); in != size+107 || out != size+100 {
-			t.Errorf("metrics say %v of all, %v to a", in, out)
+			conn := secure(t, dial(t, c.addr()), ask.want, ask.name, protocols...)
+			send(t, conn, "hello\n")
+			expect(t, conn, ask.want.cert.Subject.CommonName+" hello\n")
+			conn.Close()
 		}
 
-		s.reload(bySource(backend, []string{"a", "b"}, "max_sessions = 100"))
-		a(11)
-		expectRoute("a", 1, 1, size+111)
-		a(0)
-		expectRoute("a", 1, 0, size+111)
+		// A ClientHello in segments of one byte.
+		slow := secure(t, &dribbling{TCPConn: dial(t, c.addr()), most: 2000}, a, "a.example.com")
+		send(t, slow, "slow\n")
+		expect(t, slow, "a.example.com slow\n")
+		slow.Close()
 
-		// b goes while a session of it runs. A new route must not count what that moves.
-		s.reload(bySource(backend, []string{"a"}))
-		s.awaitGeneration()
-		s.reload(bySource(backend, []string{"a", "c"}))
-		s.awaitGeneration()
-		s.reload(bySource(backend, []string{"a", "c", "d"}))
-		s.awaitGeneration()
-		b(50)
-		c := from(2)
-		c(3)
-		expectRoute("c", 1, 1, 3)
-		expectRoute("d", 0, 0, 0)
-		b(0)
-		s.reload(bySource(backend, []string{"a", "b"}))
-		if mode != "process" {
-			return
-		}
-		again := from(1)
-		again(9)
-		expectRoute("a", 2, 1, size+120)
-		for _, w := range s.status().Workers {
-			kill(t, w.PID, 9)
-		}
-		eventually(t, startWithin, "both workers are new", func() bool {
-			n := uint64(0)
-			for _, w := range s.status().Workers {
-				n += w.Restarts
+		// A second handshake resumes the first.
+		roots := x509.NewCertPool()
+		roots.AddCert(a.cert)
+		config := &tls.Config{ServerName: "a.example.com", RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		for i := range 2 {
+			conn := tls.Client(dial(t, c.addr()), config)
+			send(t, conn, "again\n")
+			expect(t, conn, "a.example.com again\n")
+			if resumed := conn.ConnectionState().DidResume; resumed != (i == 1) {
+				t.Errorf("handshake %d resumed: %t", i, resumed)
 			}
-			return n == 2
-		})
-		expectRoute("a", 2, 0, size+120)
+			conn.Close()
+		}
+
+		before := c.moved(`path="splice"`)
+		stream := secure(t, dial(t, c.addr()), b, "x.example.com")
+		send(t, stream, "stream\n")
+		if n, err := io.Copy(io.Discard, stream); n != size || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		stream.Close()
+		if spliced := c.moved(`path="splice"`) - before; spliced < size/2 {
+			t.Errorf("%.0f bytes were spliced", spliced)
+		}
+
+		if l := c.status().Listeners[0]; len(l.Routes) != 3 || l.Routes[1].Pool != "b" || l.Routes[1].On != "sni *.example.com" {
+			t.Errorf("status.json has the routes %+v", l.Routes)
+		}
+
+		// A route goes to another pool, live.
+		text := strings.Replace(fmt.Sprintf(routedFile, "30s", a.addr, b.addr, rest.addr), "pool = \"a\"\nsni", "pool = \"rest\"\nsni", 1)
+		if out := c.reload(text); !strings.Contains(out, "live     listener.main.route.a.pool: a -> rest") {
+			t.Errorf("reload says %s", out)
+		}
+		c.awaitPlan(2)
+		conn := tls.Client(dial(t, c.addr()), &tls.Config{ServerName: "a.example.com", InsecureSkipVerify: true})
+		send(t, conn, "hello\n")
+		expect(t, conn, "rest.example.org hello\n")
+		conn.Close()
+		c.awaitIdle()
 	})
 }
 
-// The access log names the route of a session, and its pool also where no backend took it.
-func TestAccessLogNamesRoutes(t *testing.T) {
-	modesTogether(t, func(t *testing.T, mode string) {
-		path := filepath.Join(t.TempDir(), "access.log")
-		s := startChanging(t, mode, bySource(refusing(t), []string{"a"})+logTable("all", path, `access_format = "{route} {pool} {client}"`))
-		for third := range byte(2) {
-			if entersFrom(t, fmt.Sprintf("127.0.%d.1", 2-third), s.addr()) {
-				t.Error("it is served")
+// dribbling writes the first bytes one by one.
+type dribbling struct {
+	*net.TCPConn
+	most int
+}
+
+func (d *dribbling) Write(p []byte) (int, error) {
+	n := min(d.most, len(p))
+	d.most -= n
+	for i := range n {
+		if _, err := d.TCPConn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	m, err := d.TCPConn.Write(p[n:])
+	return n + m, err
+}
+
+// Other implementations of TLS come where they ask to.
+func TestRoutesOfPrograms(t *testing.T) {
+	openssl, curl := need(t, "openssl", "openssl"), need(t, "curl", "curl")
+	a, b := startSite(t, nil, 0, "a.example.com"), startSite(t, nil, 0, "b.example.com")
+	rest := startPeer(t, "", sendBack)
+	modes(t, func(t *testing.T, mode string) {
+		s := sluice(t, mode, "-c", configFile(t, fmt.Sprintf(routedFile, "30s", a.addr, b.addr, rest.addr)))
+		host, port, _ := net.SplitHostPort(s.addr())
+		for name, site := range map[string]*site{"a.example.com": a, "b.example.com": b} {
+			for _, version := range []string{"-tls1_2", "-tls1_3"} {
+				cmd := exec.CommandContext(t.Context(), openssl, "s_client", "-connect", s.addr(), "-servername", name, "-verify_return_error", "-CAfile", site.pem(t), "-quiet", "-ign_eof", version)
+				cmd.Stdin = strings.NewReader("hello\n")
+				out, err := cmd.Output()
+				if err != nil || string(out) != name+" hello\n" {
+					t.Errorf("openssl %s, %s: %q, %v", version, name, out, err)
+				}
+			}
+			out := finish(t, clientWithin, curl, "-sS", "--cacert", site.pem(t), "--resolve", name+":"+port+":"+host, "https://"+name+":"+port+"/")
+			if out != name+"\n" {
+				t.Errorf("curl %s: %q", name, out)
 			}
 		}
-		is := ""
-		eventually(t, patience, "two lines", func() bool {
-			b, err := os.ReadFile(path)
-			is = string(b)
-			return err == nil && strings.Count(is, "\n") == 2
-		})
-		if !strings.Contains(is, "- app 127.0.2.1:") || !strings.Contains(is, "a other 127.0.1.1:") {
-			t.Errorf("it says %s", is)
-		}
+		plain := dial(t, s.addr()) // it speaks no TLS
+		send(t, plain, "GET / HTTP/1.1\r\n\r\n")
+		expect(t, plain, "GET / HTTP/1.1\r\n\r\n")
+		plain.Close()
+		s.awaitIdle()
 	})
 }
