@@ -33,10 +33,13 @@ var jobs = []struct {
 	{"short beside streams", job{Short: 2, Streams: 3, Request: request{Down: 64}}, 50},
 }
 
-// Each kind of job must be done to its last byte, directly and through the Go proxy, with one thread and with two.
+// Each kind of job must be done to its last byte, directly and through the Go proxy, with one thread and with two. -short leaves out one.
 func TestJobs(t *testing.T) {
 	for _, name := range []string{direct, "go"} {
 		for _, threads := range []int{1, 2} {
+			if threads == 1 && testing.Short() {
+				continue
+			}
 			for _, j := range jobs {
 				t.Run(name+"/"+j.name+"/"+plural(threads, "thread"), func(t *testing.T) {
 					deadline(t, 30*time.Second)

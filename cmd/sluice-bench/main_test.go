@@ -112,6 +112,9 @@ func TestFailedRunIsReported(t *testing.T) {
 
 // The whole way: measure, write the file, and compare the file with itself.
 func TestMeasureSaveCompare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it measures")
+	}
 	file := filepath.Join(t.TempDir(), "result.json")
 	var out, errors bytes.Buffer
 	args := fmt.Sprintf("-host-network -rounds 1 -cases kept-1-64B -proxies direct,go -json %s", file)

@@ -11,6 +11,9 @@ import (
 
 // Each peer that is installed must run a case of each family in a smoke, every byte compared.
 func TestPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: takes a minute")
+	}
 	for _, name := range []string{"haproxy", "nginx", "go"} {
 		t.Run(name, func(t *testing.T) {
 			deadline(t, 3*time.Minute)

@@ -130,7 +130,7 @@ func slowest(visits []visit, n int) time.Duration {
 func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 	takesLong(t)
 	if testing.Short() {
-		t.Skip("-short: takes 8 s for each policy")
+		t.Skip("-short: takes 5 s for each policy")
 	}
 	const (
 		hangAfter = 100 * time.Millisecond
@@ -152,12 +152,12 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 				through := startTraffic(s.at("127.0.0.1"), perSecond)
 				// What this machine's other work does to clients meanwhile.
 				undisturbed := startTraffic(control.at("127.0.0.1"), perSecond/2)
-				time.Sleep(time.Second)
+				time.Sleep(500 * time.Millisecond)
 
 				resume := s.stopAcceptor(mode, stopped)
 				defer resume()
 				inService := int(s.status().Acceptors[stopped].Sessions)
-				time.Sleep(3 * time.Second)
+				time.Sleep(2 * time.Second) // twenty times hang_after
 				during := s.status()
 				resume()
 				// Seven standard deviations below what a fair hash gives of 1,000. On a busy

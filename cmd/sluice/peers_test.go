@@ -162,23 +162,37 @@ func finish(t *testing.T, within time.Duration, program string, args ...string) 
 // relays runs a body against a sluice in front of backend, for each way of relaying
 // in each mode, and then looks whether all came to its end.
 func relays(t *testing.T, backend string, body func(t *testing.T, s *instance)) {
+	modes(t, func(t *testing.T, mode string) { relaysIn(t, mode, []string{"copy", "splice", "auto"}, backend, body) })
+}
+
+// relaysServer is relays for a program that takes seconds each time: in process mode with the
+// default alone, for the ways do not differ there (TestIntegrity has all of them).
+func relaysServer(t *testing.T, backend string, body func(t *testing.T, s *instance)) {
 	modes(t, func(t *testing.T, mode string) {
-		for _, relay := range []string{"copy", "splice", "auto"} {
-			t.Run(relay, func(t *testing.T) {
-				s := sluice(t, mode, "--relay", relay, "--listen", "127.0.0.1:0", "--backend", backend)
-				body(t, s)
-				s.awaitIdle()
-				spliced, copied := s.moved(`path="splice"`), s.moved(`path="copy"`)
-				if relay == "copy" && spliced > 0 || relay == "splice" && (spliced == 0 || copied > 0) {
-					t.Errorf("relay %s spliced %.0f bytes and copied %.0f (%.0f times for want of a pipe)",
-						relay, spliced, copied, s.metric("sluice_acceptor_pipe_fallbacks_total"))
-				}
-				if status := s.stop(); status != 0 {
-					t.Errorf("exit status %d", status)
-				}
-			})
+		ways := []string{"copy", "splice", "auto"}
+		if mode == "process" {
+			ways = ways[2:]
 		}
+		relaysIn(t, mode, ways, backend, body)
 	})
+}
+
+func relaysIn(t *testing.T, mode string, ways []string, backend string, body func(t *testing.T, s *instance)) {
+	for _, relay := range ways {
+		t.Run(relay, func(t *testing.T) {
+			s := sluice(t, mode, "--relay", relay, "--listen", "127.0.0.1:0", "--backend", backend)
+			body(t, s)
+			s.awaitIdle()
+			spliced, copied := s.moved(`path="splice"`), s.moved(`path="copy"`)
+			if relay == "copy" && spliced > 0 || relay == "splice" && (spliced == 0 || copied > 0) {
+				t.Errorf("relay %s spliced %.0f bytes and copied %.0f (%.0f times for want of a pipe)",
+					relay, spliced, copied, s.metric("sluice_acceptor_pipe_fallbacks_total"))
+			}
+			if status := s.stop(); status != 0 {
+				t.Errorf("exit status %d", status)
+			}
+		})
+	}
 }
 
 // moved is the bytes relayed, both ways.

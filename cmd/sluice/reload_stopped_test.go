@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,13 +16,22 @@ func stoppedAt(addr, backend string, drain time.Duration, lines ...string) strin
 		listenerAt("main", addr, "app", lines...) + poolOf("app", []string{backend})
 }
 
+// startChangingStoppable is startChanging for acceptors that are stopped: see stoppable.
+func startChangingStoppable(t *testing.T, mode, text string) *changing {
+	t.Helper()
+	c := &changing{path: configFile(t, text), socket: filepath.Join(t.TempDir(), "admin.sock")}
+	c.instance = launch(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") },
+		"run", "--mode", mode, "--admin", "127.0.0.1:0", "--log-format", "json", "-c", c.path, "--admin-socket", c.socket)
+	c.awaitReady()
+	return c
+}
+
 // An acceptor that is stopped delays neither a reload nor what it changes for the others;
 // as it goes on it has the last Plan at once, however many there were.
 func TestReloadWithAStoppedAcceptor(t *testing.T) {
-	t.Setenv("GOGC", "off") // as in stoppable
 	modes(t, func(t *testing.T, mode string) {
 		addr, more, backend := unused(t), unused(t), echoing(t).addr
-		s := startChanging(t, mode, stoppedAt(addr, backend, time.Minute))
+		s := startChangingStoppable(t, mode, stoppedAt(addr, backend, time.Minute))
 		const stopped = 2
 		resume := s.stopAcceptor(mode, stopped)
 		defer resume()
@@ -74,8 +85,8 @@ func TestReloadWithAStoppedAcceptor(t *testing.T) {
 // SIGHUP, SIGTERM and a second SIGTERM do what they should with an acceptor stopped.
 func TestSignalsWithAStoppedAcceptor(t *testing.T) {
 	takesLong(t)
-	t.Setenv("GOGC", "off") // as in stoppable
-	modes(t, func(t *testing.T, mode string) {
+	t.Parallel()
+	modesTogether(t, func(t *testing.T, mode string) {
 		for name, row := range map[string]struct {
 			drain  time.Duration
 			second bool
@@ -85,8 +96,9 @@ func TestSignalsWithAStoppedAcceptor(t *testing.T) {
 			"a second signal ends it": {time.Minute, true, 10 * time.Second},
 		} {
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				addr, backend := unused(t), echoing(t).addr
-				s := startChanging(t, mode, stoppedAt(addr, backend, row.drain))
+				s := startChangingStoppable(t, mode, stoppedAt(addr, backend, row.drain))
 				var c crowd
 				c.join(t, addr, 40, 4, false) // that the hash gives one of four none is 1 in 100,000
 				s.held(40)

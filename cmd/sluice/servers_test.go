@@ -29,7 +29,7 @@ func TestNginx(t *testing.T) {
 	wrk := need(t, "wrk", "wrk")
 	const small, large = 1000, 1 << 20
 	addr := startNginx(t, map[string]int{"small": small, "large": large})
-	relays(t, addr, func(t *testing.T, s *instance) {
+	relaysServer(t, addr, func(t *testing.T, s *instance) {
 		for _, load := range []struct {
 			file            string
 			size            int
@@ -98,7 +98,7 @@ func TestRedis(t *testing.T) {
 	takesLong(t)
 	benchmark := need(t, "redis-benchmark", "redis-tools")
 	addr := startRedis(t)
-	relays(t, addr, func(t *testing.T, s *instance) {
+	relaysServer(t, addr, func(t *testing.T, s *instance) {
 		host, port, _ := net.SplitHostPort(s.addr())
 		for _, load := range []struct {
 			requests int
@@ -155,7 +155,7 @@ func TestPostgreSQL(t *testing.T) {
 	takesLong(t)
 	pgbench := need(t, "pgbench", "postgresql")
 	addr := startPostgres(t, nil)
-	relays(t, addr, func(t *testing.T, s *instance) {
+	relaysServer(t, addr, func(t *testing.T, s *instance) {
 		host, port, _ := net.SplitHostPort(s.addr())
 		bench := func(args ...string) string {
 			return finish(t, clientWithin, pgbench, append([]string{"-h", host, "-p", port, "-U", "postgres"}, append(args, "postgres")...)...)
@@ -166,7 +166,7 @@ func TestPostgreSQL(t *testing.T) {
 			args                  []string
 		}{
 			{150, 4, nil},
-			{50, 4, []string{"-C", "-S"}},
+			{15, 4, []string{"-C", "-S"}}, // the server takes 70 ms for each connection
 		} {
 			accepted := s.metric("sluice_acceptor_accepted_connections_total")
 			out := bench(append(load.args, "-n", "-c", strconv.Itoa(load.clients), "-t", strconv.Itoa(load.transactions))...)
@@ -257,7 +257,7 @@ func TestIperf(t *testing.T) {
 	iperf := need(t, "iperf3", "iperf3")
 	const bytes = 256 << 20
 	port := freePort(t)
-	relays(t, local(port), func(t *testing.T, s *instance) {
+	relaysServer(t, local(port), func(t *testing.T, s *instance) {
 		host, through, _ := net.SplitHostPort(s.addr())
 		for _, direction := range [][]string{nil, {"-R"}} {
 			// One server a run: one that still ends the last run would refuse the next.
@@ -303,7 +303,7 @@ func TestSSH(t *testing.T) {
 	if said, err := ssh(addr, "true").CombinedOutput(); err != nil {
 		unable(t, "sshd lets %s not in, without sluice either: %v\n%s", me.Username, err, said) // its account may be locked
 	}
-	relays(t, addr, func(t *testing.T, s *instance) {
+	relaysServer(t, addr, func(t *testing.T, s *instance) {
 		// The server speaks first, to a client that only listens.
 		c, err := net.DialTimeout("tcp", s.addr(), 5*time.Second)
 		if err != nil {

@@ -28,6 +28,7 @@ func TestGrowAndShrink(t *testing.T) {
 	for _, migrate := range []string{"0", "1"} {
 		for _, policy := range policies {
 			t.Run(fmt.Sprint(policy, " tcp_migrate_req ", migrate), func(t *testing.T) {
+				t.Parallel() // each in a network of its own, and it mostly waits for handshakes that are sent again
 				ownNetwork(t)
 				if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte(migrate), 0); err != nil {
 					t.Fatal(err)

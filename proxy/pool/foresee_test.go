@@ -11,6 +11,10 @@ import (
 
 // What is foreseen is what is picked then, try by try, and to look changes nothing.
 func TestForesee(t *testing.T) {
+	rounds := 300
+	if testing.Short() {
+		rounds /= 10 // the race detector makes each ten times as long
+	}
 	for _, policy := range []Policy{RoundRobin, LeastSessions, SourceHash, First} {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, uint64(policy)))
@@ -18,7 +22,7 @@ func TestForesee(t *testing.T) {
 			p.Targets[4].Backup, p.Targets[5].Backup = true, true
 			b := boardOf(p)
 			k, untouched := b.picker(p, 3), b.picker(p, 3)
-			for range 300 {
+			for range rounds {
 				i := r.IntN(len(p.Targets))
 				switch r.IntN(4) {
 				case 0:
