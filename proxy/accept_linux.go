@@ -213,12 +213,12 @@ func (a *Acceptor) countHeld(l *listener, of int) {
 	switch {
 	case l.Rows == nil:
 		return
-	case l.Picked && of == a.Seat:
-		l.Rows[of].Accepted()
-	case l.Picked:
-		l.Rows[of].Lost()
+	case l.HandOff: // what is in flight was passed on, and comes by mail
 		l.Rows[a.Seat].Hold(1)
+	case of == a.Seat:
+		l.Rows[of].Accepted()
 	default:
+		l.Rows[of].Lost()
 		l.Rows[a.Seat].Hold(1)
 	}
 	a.settle(l)

@@ -27,8 +27,7 @@ type Sockets struct {
 // Group is what an acceptor knows of a listener's SO_REUSEPORT group.
 type Group struct {
 	Rows    []Row // by seat; nil where nothing steers by them
-	Picked  bool  // a program picks acceptors by the rows
-	HandOff bool  // none does: an acceptor passes on what is too much for it
+	HandOff bool  // no program picks by the rows: an acceptor passes on what is too much for it
 }
 
 // Bound is a Plan made ready for one acceptor: all that can fail or takes long has

@@ -13,8 +13,8 @@ import (
 type Row interface {
 	Load() int64    // connections it holds or is about to get
 	Pick()          // one more was picked for it
-	Accepted()      // a picked one has come: it is held now
-	Lost()          // a picked one has gone to somebody else
+	Accepted()      // one has come, a picked one if any is in flight: it is held now
+	Lost()          // one has gone to somebody else, the same
 	Hold(n int64)   // it holds n more than before, not by being picked
 	Open(open bool) // whether it takes new connections
 

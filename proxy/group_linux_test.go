@@ -19,11 +19,16 @@ type memoryRow struct {
 
 func (r *memoryRow) Load() int64                   { return r.held.Load() + r.flight.Load() }
 func (r *memoryRow) Pick()                         { r.flight.Add(1) }
-func (r *memoryRow) Accepted()                     { r.flight.Add(-1); r.held.Add(1) }
-func (r *memoryRow) Lost()                         { r.flight.Add(-1) }
+func (r *memoryRow) Accepted()                     { r.Lost(); r.held.Add(1) }
 func (r *memoryRow) Hold(n int64)                  { r.held.Add(n) }
 func (r *memoryRow) Beat(_ int64, empty bool) bool { r.empty.Store(empty); return r.flight.Load() > 0 }
 func (r *memoryRow) Open(open bool)                { r.open.Store(open) }
+
+func (r *memoryRow) Lost() {
+	if r.flight.Add(-1) < 0 { // none was picked
+		r.flight.Add(1)
+	}
+}
 
 // withRows gives n acceptors rows, ports of their own, and mail.
 func withRows(t *testing.T, n int, rows *[]*memoryRow, change func(*Group)) func(*setup) {
@@ -96,6 +101,20 @@ func TestNoHandOffToTheHung(t *testing.T) {
 	}
 	if n := s.acceptors[0].cells.Sessions.Load(); n != 10 {
 		t.Errorf("%d of 10 sessions stayed", n)
+	}
+}
+
+// A connection counts once, picked or not: also if the program that picked it has gone
+// meanwhile.
+func TestPickedCountsOnce(t *testing.T) {
+	var rows []*memoryRow
+	s := start(t, withRows(t, 1, &rows, func(*Group) {}))
+	rows[0].Pick()
+	for n := range int64(2) {
+		s.pair()
+		if load := rows[0].Load(); load != n+1 {
+			t.Errorf("%d connections count as %d", n+1, load)
+		}
 	}
 }
 

@@ -213,13 +213,11 @@ func (s *service) open(l config.Listener, at config.Bind, next, before *state, u
 	return f, nil
 }
 
-// loosen ends steering that acceptors, or a new front on the same port, must not meet:
-// see choice. What goes by rows may still count by them: a connection that nobody picked
-// is no fault there.
+// loosen ends steering of what leaves: a new front on the same port must not meet it.
 func (s *service) loosen(next, before *state) {
 	for _, f := range before.fronts {
 		now := next.find(f.id)
-		if now == nil || now.leaving != nil && f.leaving == nil || !now.choice.picked && f.choice.picked {
+		if now == nil || now.leaving != nil && f.leaving == nil {
 			f.steered.detach()
 		}
 	}

@@ -259,7 +259,7 @@ func dropMissing[K comparable](m *ids[K], has map[metrics.ID]bool, generation ui
 func (s *state) orders() host.Orders {
 	o := host.Orders{Plan: s.plan, Groups: map[metrics.ID]host.Group{}, Access: map[uint64]host.Access{}, DrainTimeout: s.config.Limits.DrainTimeout}
 	for _, f := range s.fronts {
-		o.Groups[f.id] = host.Group{Sockets: f.descriptors(), Rows: f.steered.rows, Picked: f.choice.picked, HandOff: f.choice.handOff}
+		o.Groups[f.id] = host.Group{Sockets: f.descriptors(), Rows: f.steered.rows, HandOff: f.choice.handOff}
 		if f.admitted != nil {
 			o.Access[f.admitted.number] = f.admitted.order()
 		}

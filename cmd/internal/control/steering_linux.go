@@ -52,7 +52,7 @@ func choose(a config.Acceptors, shared, isUnix bool, seats int, support func() s
 func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason string) {
 	policy, _ := steering.ParsePolicy(a.Steering) // config has checked it
 	alone := len(seats) < 2 && policy != steering.CPU && policy != steering.Hash
-	if alone { // its acceptor does not count what a program picks: see choose
+	if alone {
 		policy = steering.Hash
 	}
 	if t.program != nil {

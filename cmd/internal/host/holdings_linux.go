@@ -181,7 +181,7 @@ func (h *holdings) view(b *body) (proxy.View, error) {
 	if !ok {
 		return v, fmt.Errorf("a plan without seat %d", h.seat)
 	}
-	picked, handOff := setOf(b.Picked), setOf(b.HandOff)
+	handOff := setOf(b.HandOff)
 	for i := range b.Plan.Listeners {
 		l := &b.Plan.Listeners[i]
 		has := h.listeners[l.ID]
@@ -189,7 +189,7 @@ func (h *holdings) view(b *body) (proxy.View, error) {
 			return v, fmt.Errorf("listener %q: a descriptor is missing", l.Name)
 		}
 		v.Own.Listeners[l.ID] = has.socket
-		v.Groups[l.ID] = proxy.Group{Rows: has.seats, Picked: picked[l.ID], HandOff: handOff[l.ID]}
+		v.Groups[l.ID] = proxy.Group{Rows: has.seats, HandOff: handOff[l.ID]}
 	}
 	for seat, fd := range h.send {
 		if !slices.Contains(b.Mail, seat) {

@@ -25,9 +25,9 @@ type Orders struct {
 // Group is one listener's sockets and rows. The socket that a seat has of a listener
 // stays the same until its acceptor or the listener has left.
 type Group struct {
-	Sockets         []int // by seat; -1 = none
-	Rows            *steering.Rows
-	Picked, HandOff bool // as in proxy.Group
+	Sockets []int // by seat; -1 = none
+	Rows    *steering.Rows
+	HandOff bool // as in proxy.Group
 }
 
 // Access is one access set, the same for all acceptors. File is its descriptor, by which

@@ -136,7 +136,7 @@ func (t *threads) view(e *edition, seat int) (proxy.View, error) {
 		}
 		g := e.Groups[l.ID]
 		v.Own.Listeners[l.ID] = fd
-		v.Groups[l.ID] = proxy.Group{Rows: t.rowsOf(l.ID, e), Picked: g.Picked, HandOff: g.HandOff}
+		v.Groups[l.ID] = proxy.Group{Rows: t.rowsOf(l.ID, e), HandOff: g.HandOff}
 	}
 	for other := range metrics.MaxAcceptors {
 		send := -1

@@ -92,8 +92,7 @@ type workerStart struct {
 // body is Orders as they travel: the same bytes to every worker.
 type body struct {
 	Plan         *proxy.Plan   `json:"plan"`
-	Picked       []metrics.ID  `json:"picked,omitempty"`   // the listeners of which it is so
-	HandOff      []metrics.ID  `json:"hand_off,omitempty"` // likewise
+	HandOff      []metrics.ID  `json:"hand_off,omitempty"` // the listeners of which it is so
 	Mail         []int         `json:"mail,omitempty"`     // the seats that mail can be sent to
 	DrainTimeout time.Duration `json:"drain_timeout"`
 }
@@ -156,9 +155,6 @@ func (e *edition) frame() ([]byte, error) {
 	b := &body{Plan: e.Plan, DrainTimeout: e.DrainTimeout}
 	for i := range e.Plan.Listeners {
 		id := e.Plan.Listeners[i].ID
-		if e.Groups[id].Picked {
-			b.Picked = append(b.Picked, id)
-		}
 		if e.Groups[id].HandOff {
 			b.HandOff = append(b.HandOff, id)
 		}

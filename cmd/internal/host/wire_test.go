@@ -44,7 +44,7 @@ func messages() []message {
 	return []message{
 		{Kind: kindStart, ID: 1, Start: &workerStart{Seat: 1, Settings: proxy.Settings{MaxPipes: 64, MaxFD: 9, CPUs: []int{1, 2}, Batch: true}}},
 		{Kind: kindPlan, Body: &body{
-			Plan: somePlan(), Picked: []metrics.ID{metrics.NewID(1, 1<<40)}, HandOff: []metrics.ID{7}, Mail: []int{0, 63}, DrainTimeout: time.Second,
+			Plan: somePlan(), HandOff: []metrics.ID{metrics.NewID(1, 1<<40), 7}, Mail: []int{0, 63}, DrainTimeout: time.Second,
 		}},
 		{Kind: kindGive, ID: 2, Gifts: []gift{{Kind: giftSocket, Listener: metrics.NewID(1, 1<<40)}, {Kind: giftSend, Seat: 63}, {Kind: giftAccess, Access: 1 << 60}}},
 		{Kind: kindBind, ID: 1<<64 - 1},
