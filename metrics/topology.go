@@ -126,6 +126,12 @@ type Steering struct {
 	Reason    string `json:"reason"` // a word that says why effective is not what was asked for (a label: no error texts); "" = it is
 }
 
+// What Effective may be besides a policy of package steering.
+const (
+	SteeredHandOff = "hand_off" // the kernel's hash, and hand-off above it
+	SteeredShared  = "shared"   // one queue that all acceptors take from, and hand-off above it
+)
+
 // Queue is the accept queue of one socket.
 type Queue struct {
 	Length uint64 `json:"length"` // connections waiting

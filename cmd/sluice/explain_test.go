@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,6 +241,53 @@ func TestExplainWhy(t *testing.T) {
 		refuses(exitFault, "no client can ask", "127.0.0.1", "-sni", "a b")
 		refuses(exitUsage, "is no address of a client", "web")
 		refuses(exitUsage, "CLIENT is missing")
+	})
+}
+
+// The file in force changes nothing: what is foreseen of steering is what comes of it.
+func TestExplainForeseesSteering(t *testing.T) {
+	modesTogether(t, func(t *testing.T, mode string) {
+		for _, count := range []int{1, 2} {
+			text := func(steering string) string {
+				all := acceptorsTable(count, steering) + poolOf("app", []string{echoing(t).addr}, `pick = "first"`)
+				for name, line := range map[string]string{"plain": "", "shared": "share = true"} {
+					all += listenerAt(name, "127.0.0.1:0", "app", line)
+				}
+				return all + listenerAt("unix", "unix:"+filepath.Join(t.TempDir(), "s"), "app")
+			}
+			c := startChanging(t, mode, text("auto"))
+			for _, steering := range []string{"auto", "least", "round_robin", "cpu", "hash"} {
+				c.reload(text(steering))
+				x := c.explained(netip.MustParseAddr("127.0.0.1"), "-config", c.path)
+				if len(x.Now) != 3 || len(x.Config.Changes) != 0 {
+					t.Errorf("%d acceptors, %s: %q", count, steering, x.Config.Changes)
+				}
+			}
+		}
+	})
+}
+
+// The files that another file names are read, and the names in them are looked up; a reload
+// without effect says the same.
+func TestExplainOfFileWithFiles(t *testing.T) {
+	modesTogether(t, func(t *testing.T, mode string) {
+		backend := echoing(t).addr
+		_, port, _ := net.SplitHostPort(backend)
+		text := acceptorsTable(1, "auto") + listenerAt("main", "127.0.0.1:0", "app")
+		c := startChanging(t, mode, text+poolOf("app", []string{backend}))
+		list, denied := configFile(t, "[\"localhost:"+port+"\"]"), configFile(t, "127.6.0.0/16\n")
+		c.write(text + fmt.Sprintf("deny_file = %q\n[pool.app]\npick = \"first\"\nbackends_file = %q\n", denied, list))
+		x := c.explained(netip.MustParseAddr("127.6.0.1"), "-config", c.path)
+		if then := x.Config.Then[0]; then.Prefix != "127.6.0.0/16" || !slices.Contains(then.Tries, backend) {
+			t.Errorf("%+v", then)
+		}
+		status, out, faults := c.command(reload, "-dry-run")
+		if status != exitOK || !strings.Contains(out, "localhost:"+port) {
+			t.Errorf("status %d, %s%s", status, out, faults)
+		}
+		if len(c.status().Files) != 0 {
+			t.Error("the files are still followed")
+		}
 	})
 }
 

@@ -105,29 +105,22 @@ func (u *undoing) run() {
 
 // seatAcceptors makes seats, or lets some leave, until as many serve as are configured.
 func (s *service) seatAcceptors(next, before *state, now time.Time, undo *undoing) (added []int, err error) {
-	for _, old := range before.seats {
-		copied := *old
-		next.seats = append(next.seats, &copied)
-	}
 	count := next.config.Acceptors.Number()
-	added = next.seats.callBack(count)
-	for len(next.seats.serving()) < count {
-		number := append(next.seats, s.retiring...).vacant()
-		if number < 0 {
-			return nil, fmt.Errorf("there is no place for %d acceptors while %d leave", count, len(next.seats)+len(s.retiring)-len(next.seats.serving()))
-		}
-		made := &seat{number: number}
-		if made.settings, err = settings(next.config.Acceptors, number, count, s.nofile); err != nil {
-			return nil, err
-		}
-		if made.mail, err = newMailbox(); err != nil {
-			return nil, err
-		}
-		undo.add(func() { closeMailbox(made.mail) })
-		next.seats = append(next.seats, made).sorted()
-		added = append(added, number)
+	var made seating
+	next.seats, added, made = before.seats.resized(count, s.retiring, now)
+	if serve := len(next.seats.serving()); serve < count {
+		return nil, fmt.Errorf("there is no place for %d acceptors while %d leave", count, len(next.seats)+len(s.retiring)-serve)
 	}
-	next.seats.leave(count, now)
+	for _, st := range made {
+		if st.settings, err = settings(next.config.Acceptors, st.number, count, s.nofile); err != nil {
+			return nil, err
+		}
+		if st.mail, err = newMailbox(); err != nil {
+			return nil, err
+		}
+		undo.add(func() { closeMailbox(st.mail) })
+		added = append(added, st.number)
+	}
 	return added, nil
 }
 
@@ -152,7 +145,7 @@ func (s *service) openFronts(next, before *state, now time.Time, undo *undoing) 
 			}
 			opened = append(opened, f)
 		}
-		f.choice = choose(next.config.Acceptors, l.Share, f.isUnix(), len(next.seats.serving()), s.support)
+		f.choice = choose(next.config.Acceptors, f, len(next.seats.serving()), s.support)
 		next.fronts = append(next.fronts, f)
 	}
 	for _, f := range before.fronts {

@@ -8,6 +8,7 @@ import (
 
 	"sluice/cmd/internal/admin"
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/sessions"
 )
 
 // endpoints are where the admin endpoint listens.
@@ -42,9 +43,14 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 }
 
 func (e *endpoints) serve(s *service) {
+	desk := &sessions.Desk{Mover: s.movement.Mover, Names: &s.access.Names, Records: s.access, Recording: s.records.steps, Seats: s.placed}
 	e.server = admin.New(admin.Options{
 		Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
-		Sessions: s.sessions, Kill: s.kill, Rebalance: s.rebalance, Explain: s.explain, Trace: s.trace, TokenPlace: s.tokenPlace,
+		Sessions: desk.Find, Trace: desk.Trace, Rebalance: s.rebalance, Explain: s.explain, TokenPlace: s.tokenPlace,
+		Kill: func(o admin.KillOrder) admin.Verdict {
+			ok, text := desk.Kill(o)
+			return s.verdict(ok, text, nil)
+		},
 		Watched: s.watch, History: s.history.Since, Ended: s.ended, Config: s.configText,
 	})
 	s.admin = e.server

@@ -58,6 +58,18 @@ func (s *service) follow(cs ...config.Config) {
 	s.files.Want(wanted)
 }
 
+// alsoFollow has the files of c followed, too, and read now. done ends that: it has those
+// followed that are in force then.
+func (s *service) alsoFollow(c config.Config) (done func()) {
+	inForce, _ := s.shown()
+	s.follow(inForce.config, c)
+	s.files.Again()
+	return func() {
+		inForce, _ := s.shown()
+		s.follow(inForce.config)
+	}
+}
+
 // withFiles is c with what its files of backends say now.
 func (s *service) withFiles(c config.Config) config.Config {
 	return c.WithFiles(func(path string) []config.Backend {

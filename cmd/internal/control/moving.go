@@ -10,6 +10,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/host"
 	"sluice/cmd/internal/moving"
+	"sluice/cmd/internal/sessions"
 	"sluice/metrics"
 	"sluice/proxy"
 )
@@ -32,20 +33,25 @@ const (
 	cutPerSecond = 1000
 	// cutDownPerSecond is the same of one that is down: nobody is served there.
 	cutDownPerSecond = 10_000
-	// giveUpAfter is how long a task goes on that ends nothing: what is left to be ended
-	// is held by acceptors that do not answer, or is about to end by itself.
-	giveUpAfter = 30 * time.Second
 )
 
 func newMovement(s *service) *movement {
 	m := &movement{s: s, cutting: map[metrics.ID]bool{}, owing: map[string]bool{}, seen: map[string]map[metrics.ID]metrics.TargetState{}}
-	m.Mover = moving.New(moving.Options{Log: s.Log, Survey: s.host.Survey, Until: host.SurveyWithin, Seats: func() (seats []int) {
-		for _, a := range s.host.Placement() {
-			seats = append(seats, a.Number)
-		}
-		return seats
-	}})
+	m.Mover = moving.New(moving.Options{Log: s.Log, Survey: s.host.Survey, Until: host.SurveyWithin, Seats: s.placed})
 	return m
+}
+
+// foresee asks acceptors what they would pick.
+func (m *movement) foresee(w proxy.Ways) (answers map[int]proxy.Surveyed, silent []int) {
+	return m.Ask(proxy.Survey{Ways: &w})
+}
+
+// placed are the numbers of the acceptors that there are.
+func (s *service) placed() (numbers []int) {
+	for _, a := range s.host.Placement() {
+		numbers = append(numbers, a.Number)
+	}
+	return numbers
 }
 
 // committed begins what follows of a Plan that is in force: the sessions of targets that it
@@ -88,7 +94,7 @@ func (m *movement) cutLeft(before, now *state) {
 		},
 		Next: func() []moving.Portion {
 			held, mayCome := m.stillHeld(left, now.generation)
-			if len(held) == 0 && !mayCome || time.Since(idleSince) > giveUpAfter {
+			if len(held) == 0 && !mayCome || time.Since(idleSince) > moving.GiveUpAfter {
 				m.hold(left, false)
 				return nil
 			}
@@ -119,26 +125,6 @@ func (m *movement) cutDown(pool string) {
 			if next() != nil {
 				m.cutDown(pool)
 			}
-		},
-	})
-}
-
-// killSlowly ends as many sessions as were counted, at a pace; false = another such kill is
-// under way.
-func (m *movement) killSlowly(filter proxy.Filter, left, perSecond int) bool {
-	idleSince := time.Now()
-	return m.Start(moving.Task{
-		Name: "kill", Reason: metrics.ReasonKilled, PerSecond: perSecond,
-		Ended: func(n int) {
-			if left -= n; n > 0 {
-				idleSince = time.Now()
-			}
-		},
-		Next: func() []moving.Portion {
-			if left <= 0 || time.Since(idleSince) > giveUpAfter {
-				return nil
-			}
-			return []moving.Portion{{Filter: filter, Most: left}}
 		},
 	})
 }
@@ -279,7 +265,7 @@ func (m *movement) round(c config.Pool, r config.Rebalance) bool {
 		Next: func() []moving.Portion {
 			loads, warming := m.loads(c.Name)
 			over := moving.Spread(loads)
-			if left <= 0 || len(over) == 0 && !warming || !warming && time.Since(idleSince) > giveUpAfter {
+			if left <= 0 || len(over) == 0 && !warming || !warming && time.Since(idleSince) > moving.GiveUpAfter {
 				return nil
 			}
 			portions := []moving.Portion{}
@@ -333,7 +319,7 @@ func (s *service) rebalance(o admin.RebalanceOrder) admin.Verdict {
 	loads, _ := s.movement.loads(o.Pool)
 	over := moving.Spread(loads)
 	most := min(moving.Total(over), moving.Budget(loads, r.Share))
-	text := fmt.Sprintf("%s of pool %s would end", sessionsIn(int(most)), o.Pool)
+	text := fmt.Sprintf("%s of pool %s would end", sessions.Count(int(most)), o.Pool)
 	switch {
 	case p.config.Pick == config.PickSourceHash:
 		return s.verdict(false, fmt.Sprintf("pool %s has pick = %q: a client that connects anew comes to the same backend", o.Pool, p.config.Pick), nil)
@@ -347,11 +333,11 @@ func (s *service) rebalance(o admin.RebalanceOrder) admin.Verdict {
 	case !s.movement.round(p.config, r):
 		return s.verdict(false, fmt.Sprintf("pool %s is being rebalanced already", o.Pool), nil)
 	default:
-		text = fmt.Sprintf("up to %s of pool %s end, %d a second", sessionsIn(int(most)), o.Pool, r.PerSecond)
+		text = fmt.Sprintf("up to %s of pool %s end, %d a second", sessions.Count(int(most)), o.Pool, r.PerSecond)
 	}
 	v := s.verdict(true, text, nil)
 	for _, e := range over {
-		v.Changes = append(v.Changes, fmt.Sprintf("%s: %s, %d too many", shown(e.Load), sessionsIn(int(e.Sessions)), e.Over))
+		v.Changes = append(v.Changes, fmt.Sprintf("%s: %s, %d too many", shown(e.Load), sessions.Count(int(e.Sessions)), e.Over))
 	}
 	return v
 }

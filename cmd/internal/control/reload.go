@@ -83,14 +83,7 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 		return s.verdict(false, err.Error(), nil)
 	}
 	inForce, _ := s.shown()
-	if !dryRun {
-		s.follow(inForce.config, c)
-		s.files.Again()
-		defer func() {
-			inForce, _ := s.shown()
-			s.follow(inForce.config)
-		}()
-	}
+	defer s.alsoFollow(c)()
 	asked := s.withFiles(c)
 	c = config.Keep(inForce.config, asked)
 	changes := s.touched(inForce, config.Diff(inForce.config, asked))
@@ -101,13 +94,11 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 		tellDoubts(s.Log, c)
 	}
 	s.resolver.Configure(dnsSettings(c.DNS))
-	s.resolver.follow(inForce.config, c)
-	s.resolver.await(ctx)
-	defer func() { // with what is in force then
+	defer func() {
 		inForce, _ := s.shown()
-		s.resolver.follow(inForce.config)
 		s.resolver.Configure(dnsSettings(inForce.config.DNS))
 	}()
+	defer s.alsoLookUp(ctx, c)()
 	err = s.conducted(ctx, func() error {
 		if len(changes) == 0 { // but perhaps in comments
 			next := *s.state

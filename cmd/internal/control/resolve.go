@@ -85,6 +85,18 @@ func (r *resolver) await(ctx context.Context) {
 	r.Wait(ctx)
 }
 
+// alsoLookUp has the names of c followed, too, and waits for those that are new. done ends
+// that: it has those followed that are in force then.
+func (s *service) alsoLookUp(ctx context.Context, c config.Config) (done func()) {
+	inForce, _ := s.shown()
+	s.resolver.follow(inForce.config, c)
+	s.resolver.await(ctx)
+	return func() {
+		inForce, _ := s.shown()
+		s.resolver.follow(inForce.config)
+	}
+}
+
 // known are the addresses of all backends of a configuration.
 func (r *resolver) known(c config.Config) addresses {
 	all := addresses{}

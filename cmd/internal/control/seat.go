@@ -65,6 +65,27 @@ func (all seating) sorted() seating {
 	return all
 }
 
+// resized are copies of the seats, of which count serve: some are called back, some made anew,
+// or some leave. The numbers of taken are no place for new ones; where there is none left,
+// fewer serve.
+func (all seating) resized(count int, taken seating, now time.Time) (next seating, back []int, made seating) {
+	for _, old := range all {
+		copied := *old
+		next = append(next, &copied)
+	}
+	back = next.callBack(count)
+	for len(next.serving()) < count {
+		number := append(next, taken...).vacant()
+		if number < 0 {
+			break
+		}
+		made = append(made, &seat{number: number})
+		next = append(next, made[len(made)-1]).sorted()
+	}
+	next.leave(count, now)
+	return next, back, made
+}
+
 // leave lets seats go, the highest numbers first, until count serve.
 func (all seating) leave(count int, now time.Time) (left seating) {
 	serving := len(all.serving())

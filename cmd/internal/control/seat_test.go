@@ -16,6 +16,32 @@ func seatsOf(numbers ...int) (all seating) {
 	return all
 }
 
+// Who leaves is called back first, then come the lowest free numbers; the old seats stay as they
+// are.
+func TestResized(t *testing.T) {
+	now := time.Now()
+	old := seatsOf(0, 2, 3)
+	old.leave(2, now) // 3 leaves
+	for count, want := range map[int]struct{ serve, back, made []int }{
+		1: {[]int{0}, nil, nil}, 2: {[]int{0, 2}, nil, nil}, 3: {[]int{0, 2, 3}, []int{3}, nil}, 5: {[]int{0, 2, 3, 4, 5}, []int{3}, []int{4, 5}},
+		metrics.MaxAcceptors: {nil, []int{3}, nil},
+	} {
+		next, back, made := old.resized(count, seatsOf(1), now)
+		if count == metrics.MaxAcceptors { // 1 is no place
+			if n := len(next.serving()); n != count-1 || slices.Contains(made.numbers(), 1) {
+				t.Errorf("%d serve of %d, made %v", n, count, made.numbers())
+			}
+			continue
+		}
+		if !slices.Equal(next.serving(), want.serve) || !slices.Equal(back, want.back) || !slices.Equal(made.numbers(), want.made) {
+			t.Errorf("%d: %v serve, %v back, %v made", count, next.serving(), back, made.numbers())
+		}
+	}
+	if !slices.Equal(old.serving(), []int{0, 2}) || len(old) != 3 {
+		t.Errorf("%v serve", old.serving())
+	}
+}
+
 func TestSeatsLeaveFromTheTop(t *testing.T) {
 	now := time.Now()
 	all := seatsOf(0, 1, 2, 3, 5)

@@ -16,6 +16,8 @@
 //	           ├─ watchdog: who was given something and does not turn? ─► host.Rescue
 //	           ├─ departures: what left the configuration, acceptors that leave, and at the end all
 //	           └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host
+//	                         ◄─ explain ◄── View: what is in force, or what a file would put in force (explain.go)
+//	                         ◄─ sessions ◄─ movement, access log
 //
 // It owns every listening socket: acceptors are given descriptors, never accept by
 // their own leave, and close none.

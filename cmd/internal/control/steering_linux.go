@@ -22,7 +22,8 @@ type steered struct {
 	beats   map[int]*steering.Seat           // of seats with picks in flight as they were looked at last
 }
 
-// choice is which way it will be, decided before acceptors are told.
+// choice is which way it will be, decided before acceptors are told. Neither: the kernel's
+// hash, or the CPU.
 type choice struct {
 	picked  bool // by a BPF program
 	handOff bool // by the acceptors themselves
@@ -31,8 +32,8 @@ type choice struct {
 // choose tries first what can be had.
 // A unix socket's one queue is nobody's: whoever wakes first accepts, and hands on what
 // others should have.
-func choose(a config.Acceptors, shared, isUnix bool, seats int, support func() steering.Support) (c choice) {
-	if isUnix {
+func choose(a config.Acceptors, f *front, seats int, support func() steering.Support) (c choice) {
+	if f.isUnix() {
 		return choice{handOff: seats > 1}
 	}
 	switch a.Steering {
@@ -42,9 +43,28 @@ func choose(a config.Acceptors, shared, isUnix bool, seats int, support func() s
 	if seats < 2 {
 		return c
 	}
-	c.picked = !shared && support().BPF == nil
+	c.picked = f.takesPrograms() && support().BPF == nil
 	c.handOff = !c.picked
 	return c
+}
+
+// takesPrograms says whether a program may choose among the front's sockets: see
+// steering.Attach.
+func (f *front) takesPrograms() bool { return !f.config.Share && !f.isUnix() }
+
+// foreseen is what attach shows as effective, if nothing fails.
+func (c choice) foreseen(a config.Acceptors, f *front, support func() steering.Support) string {
+	switch {
+	case f.isUnix():
+		return metrics.SteeredShared
+	case c.handOff:
+		return metrics.SteeredHandOff
+	case c.picked && a.Steering == config.SteeringAuto:
+		return steering.Least.String()
+	case c.picked, a.Steering == config.SteeringCPU && f.takesPrograms() && support().CPU == nil:
+		return a.Steering
+	}
+	return steering.Hash.String()
 }
 
 // attach begins to steer to the seats as was chosen, in place of what steered before. The
@@ -67,13 +87,13 @@ func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason stri
 	})
 	t.shared = f.config.Share
 	info := t.program.Info()
-	shown := &metrics.Steering{Requested: a.Steering, Effective: info.Effective.String(), Reason: reasonWord(info, t.shared)}
+	shown := &metrics.Steering{Requested: a.Steering, Effective: info.Effective.String(), Reason: reasonWord(info, f.config)}
 	defer t.info.Store(shown)
 	if f.choice.handOff {
-		shown.Effective = effectiveHandOff
+		shown.Effective = metrics.SteeredHandOff
 	}
 	if f.isUnix() {
-		shown.Effective, shown.Reason = effectiveShared, reasonUnix
+		shown.Effective, shown.Reason = metrics.SteeredShared, reasonUnix
 		if a.Steering == config.SteeringAuto {
 			return "" // nothing else was asked for
 		}
@@ -94,26 +114,19 @@ func (t *steered) shown() metrics.Steering {
 	return metrics.Steering{}
 }
 
-// effectiveHandOff is what metrics call the kernel's hash with hand-off above it.
-const effectiveHandOff = "hand_off"
-
-// effectiveShared is what they call one queue that all acceptors take from, with hand-off
-// above it; reasonUnix is the word for why.
+// The words for why, as metrics have them: a unix socket, a listener of one acceptor.
 const (
-	effectiveShared = "shared"
-	reasonUnix      = "unix_socket"
+	reasonUnix  = "unix_socket"
+	reasonAlone = "one_acceptor"
 )
-
-// reasonAlone is the word for a listener of one acceptor.
-const reasonAlone = "one_acceptor"
 
 // reasonWord says in a word, for a metric label, why the policy is not what was asked
 // for. The log has the sentence.
-func reasonWord(i steering.Info, shared bool) string {
+func reasonWord(i steering.Info, l config.Listener) string {
 	switch {
 	case i.Reason == "":
 		return ""
-	case shared:
+	case l.Share:
 		return "group_is_shared"
 	case errors.Is(i.Err, steering.ErrNotSupported):
 		return "not_supported"

@@ -73,6 +73,10 @@ const step = 250 * time.Millisecond
 // take 0.1 s. It is all that one which hangs can delay.
 const askWithin = 2 * time.Second
 
+// GiveUpAfter is how long a Task that ends nothing should go on: what is left to be ended is
+// held by acceptors that do not answer, or is about to end by itself.
+const GiveUpAfter = 30 * time.Second
+
 // New makes a Mover that does nothing yet.
 func New(o Options) *Mover {
 	m := &Mover{o: o, running: map[string]bool{}}

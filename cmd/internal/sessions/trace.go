@@ -1,4 +1,4 @@
-package control
+package sessions
 
 import (
 	"fmt"
@@ -24,9 +24,9 @@ import (
 //	no end                 no     no                           unknown: its end was not recorded, or the acceptor does not answer
 //	none                   yes    -                            open, with nothing but its age
 
-// trace says what happened to sessions. It may be called by any goroutine.
-func (s *service) trace(q admin.TraceQuery) (admin.Trace, error) {
-	t := admin.Trace{Sessions: []admin.TracedSession{}, Silent: []int{}, Recording: s.records.steps()}
+// Trace says what happened to sessions.
+func (d *Desk) Trace(q admin.TraceQuery) (admin.Trace, error) {
+	t := admin.Trace{Sessions: []admin.TracedSession{}, Silent: []int{}, Recording: d.Recording()}
 	m := accesslog.Meant{Client: q.Client}
 	filter := proxy.Filter{}
 	if q.ID != "" {
@@ -40,10 +40,10 @@ func (s *service) trace(q admin.TraceQuery) (admin.Trace, error) {
 		filter.Clients = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
 	}
 	// First who is open: what ends in between has its end in the ring.
-	answers, silent := s.movement.Ask(proxy.Survey{Filter: filter, Order: proxy.NewestFirst, Limit: q.Most()})
+	answers, silent := d.Mover.Ask(proxy.Survey{Filter: filter, Order: proxy.NewestFirst, Limit: q.Most()})
 	t.Silent = append(t.Silent, silent...)
-	stories, told := s.access.Stories(m, q.Most())
-	x := &tracing{service: s, silent: silent, open: map[journal.ID]proxy.Held{}}
+	stories, told := d.Records.Stories(m, q.Most())
+	x := &tracing{Desk: d, silent: silent, open: map[journal.ID]proxy.Held{}}
 	for _, h := range moving.Sorted(answers, proxy.NewestFirst, q.Most()) {
 		if q.Client.Port() == 0 || h.Client == q.Client {
 			x.open[h.ID] = h
@@ -59,21 +59,21 @@ func (s *service) trace(q admin.TraceQuery) (admin.Trace, error) {
 	t.Matched = told + len(x.open)
 	slices.SortStableFunc(t.Sessions, func(a, b admin.TracedSession) int { return b.Begun.Compare(a.Begun) })
 	t.Sessions = t.Sessions[:min(len(t.Sessions), q.Most())]
-	t.Since = s.forgotten(m.ID)
+	t.Since = d.forgotten(m.ID)
 	if len(t.Sessions) == 0 {
-		t.Text = s.nothingKnown(q, m.ID, &t)
+		t.Text = d.nothingKnown(q, m.ID, &t)
 	}
 	return t, nil
 }
 
 // forgotten is as far as all rings go back in which the sessions may be; the zero time:
 // nothing was forgotten.
-func (s *service) forgotten(id journal.ID) (since time.Time) {
-	for _, a := range s.host.Placement() {
-		if id != 0 && id.Seat() != a.Number {
+func (d *Desk) forgotten(id journal.ID) (since time.Time) {
+	for _, seat := range d.Seats() {
+		if id != 0 && id.Seat() != seat {
 			continue
 		}
-		if at := s.access.Since(a.Number); at.After(since) {
+		if at := d.Records.Since(seat); at.After(since) {
 			since = at
 		}
 	}
@@ -81,14 +81,14 @@ func (s *service) forgotten(id journal.ID) (since time.Time) {
 }
 
 // nothingKnown says why there is nothing to tell.
-func (s *service) nothingKnown(q admin.TraceQuery, id journal.ID, t *admin.Trace) string {
+func (d *Desk) nothingKnown(q admin.TraceQuery, id journal.ID, t *admin.Trace) string {
 	what := "no session of " + q.Client.String()
 	if q.Client.Port() == 0 {
 		what = "no session of " + q.Client.Addr().String()
 	}
 	if id != 0 {
 		what = "session " + q.ID
-		if !slices.ContainsFunc(s.host.Placement(), func(a metrics.Acceptor) bool { return a.Number == id.Seat() }) {
+		if !slices.Contains(d.Seats(), id.Seat()) {
 			return fmt.Sprintf("%s is not known: there is no acceptor %d", what, id.Seat())
 		}
 		what += " is not open and not"
@@ -107,7 +107,7 @@ func (s *service) nothingKnown(q admin.TraceQuery, id journal.ID, t *admin.Trace
 
 // tracing is one trace under way.
 type tracing struct {
-	*service
+	*Desk
 	silent []int
 	open   map[journal.ID]proxy.Held
 }
@@ -127,7 +127,7 @@ func (x *tracing) session(story accesslog.Story) admin.TracedSession {
 	}
 	t.Steps = stepsOf(story)
 	held, open := x.open[story.ID]
-	died := x.access.Died(t.Acceptor)
+	died := x.Records.Died(t.Acceptor)
 	switch {
 	case last.Kind == journal.KindClosed:
 		t.State = admin.TraceClosed
@@ -155,7 +155,7 @@ func (x *tracing) session(story accesslog.Story) admin.TracedSession {
 // lookAgain is for a session that has no end and was not among the open ones: it may have
 // begun after these were asked for.
 func (x *tracing) lookAgain(t *admin.TracedSession, story accesslog.Story) {
-	answers, _ := x.movement.Ask(proxy.Survey{Filter: proxy.Filter{ID: story.ID}, Limit: 1})
+	answers, _ := x.Mover.Ask(proxy.Survey{Filter: proxy.Filter{ID: story.ID}, Limit: 1})
 	for _, a := range answers {
 		for _, h := range a.Held {
 			t.State, t.Now = admin.TraceOpen, new(admin.Session)
@@ -163,7 +163,7 @@ func (x *tracing) lookAgain(t *admin.TracedSession, story accesslog.Story) {
 			return
 		}
 	}
-	again, _ := x.access.Stories(accesslog.Meant{ID: story.ID}, 1)
+	again, _ := x.Records.Stories(accesslog.Meant{ID: story.ID}, 1)
 	if len(again) == 0 {
 		return
 	}
@@ -180,64 +180,4 @@ func (x *tracing) untold(h proxy.Held) admin.TracedSession {
 		ID: d.ID, Client: d.Client, Listener: d.Listener, Acceptor: h.ID.Seat(), State: admin.TraceOpen, Begun: begun, Partial: true,
 		Steps: []admin.TracedStep{{Time: begun, Step: "accepted"}}, Now: &d,
 	}
-}
-
-var stepNames = map[journal.Kind]string{
-	journal.KindAccepted: "accepted", journal.KindWaits: "waits", journal.KindDialed: "dials", journal.KindDialFailed: "dial_failed",
-	journal.KindConnected: "connected", journal.KindClosed: "closed", journal.KindRejected: "rejected",
-}
-
-// stepsOf are the steps of a story. What no record of its own tells, because steps were not
-// recorded or are forgotten, the last one still knows: when it was accepted, and its last connect.
-func stepsOf(story accesslog.Story) (steps []admin.TracedStep) {
-	has := map[journal.Kind]bool{}
-	for i := range story.Records {
-		r := &story.Records[i]
-		has[r.Kind] = true
-		steps = append(steps, stepOf(r))
-	}
-	last := story.Records[len(story.Records)-1]
-	if last.Kind == journal.KindRejected {
-		return steps
-	}
-	add := func(kind journal.Kind, at int64) {
-		if !has[kind] && at != 0 {
-			made := last
-			made.Kind, made.Time = kind, last.Opened.Add(time.Duration(at-last.Record.Opened))
-			steps = append(steps, stepOf(&made))
-		}
-	}
-	add(journal.KindAccepted, last.Record.Opened)
-	add(journal.KindDialed, last.Dialed)
-	add(journal.KindConnected, last.Connected)
-	slices.SortStableFunc(steps, func(a, b admin.TracedStep) int { return a.Time.Compare(b.Time) })
-	return steps
-}
-
-func stepOf(r *accesslog.Told) admin.TracedStep {
-	s := admin.TracedStep{Time: r.Time, Step: stepNames[r.Kind]}
-	switch r.Kind {
-	case journal.KindDialed, journal.KindDialFailed, journal.KindConnected:
-		s.Pool, s.Backend, s.Address = r.Target.Pool, r.Target.Backend, r.Target.Addr
-	}
-	switch r.Kind {
-	case journal.KindDialFailed:
-		s.Reason, s.Took = r.Class.String(), time.Duration(r.At-r.Dialed).Seconds()
-	case journal.KindConnected:
-		s.Took = r.Connect().Seconds()
-	case journal.KindRejected:
-		s.Reason = r.Reject.String()
-	case journal.KindClosed:
-		s.Reason = r.Reason.String()
-		if r.Flags&journal.Partial == 0 {
-			s.In, s.Out = r.Received, r.Sent
-			if s.In+s.Out > 0 {
-				s.Path = metrics.PathCopy.String()
-				if r.Flags&journal.Spliced != 0 {
-					s.Path = metrics.PathSplice.String()
-				}
-			}
-		}
-	}
-	return s
 }
