@@ -250,7 +250,7 @@ func TestExplainForeseesSteering(t *testing.T) {
 		for _, count := range []int{1, 2} {
 			text := func(steering string) string {
 				all := acceptorsTable(count, steering) + poolOf("app", []string{echoing(t).addr}, `pick = "first"`)
-				for name, line := range map[string]string{"plain": "", "shared": "share = true"} {
+				for name, line := range map[string]string{"plain": "", "shared": "share = true", "multipath": "mptcp = true"} {
 					all += listenerAt(name, "127.0.0.1:0", "app", line)
 				}
 				return all + listenerAt("unix", "unix:"+filepath.Join(t.TempDir(), "s"), "app")
@@ -259,7 +259,7 @@ func TestExplainForeseesSteering(t *testing.T) {
 			for _, steering := range []string{"auto", "least", "round_robin", "cpu", "hash"} {
 				c.reload(text(steering))
 				x := c.explained(netip.MustParseAddr("127.0.0.1"), "-config", c.path)
-				if len(x.Now) != 3 || len(x.Config.Changes) != 0 {
+				if len(x.Now) != 4 || len(x.Config.Changes) != 0 {
 					t.Errorf("%d acceptors, %s: %q", count, steering, x.Config.Changes)
 				}
 			}

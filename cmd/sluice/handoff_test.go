@@ -97,6 +97,29 @@ func TestHandOffWithoutPrivilege(t *testing.T) {
 	})
 }
 
+// No program can be attached to the sockets of Multipath TCP, so acceptors level there, too.
+func TestHandOffOfMPTCP(t *testing.T) {
+	if on, err := os.ReadFile("/proc/sys/net/mptcp/enabled"); err != nil || string(on) != "1\n" {
+		t.Skipf("this kernel has no MPTCP, or it is off: %q, %v", on, err)
+	}
+	const clients = 64
+	modes(t, func(t *testing.T, mode string) {
+		c := startChanging(t, mode, acceptorsTable(acceptors, "auto")+listenerAt("main", "127.0.0.1:0", "app", "mptcp = true")+poolOf("app", []string{echoing(t).addr}))
+		if by := c.status().Listeners[0].Steering; by.Effective != "hand_off" || by.Reason != "mptcp" {
+			t.Errorf("steering %+v", by)
+		}
+		var all crowd
+		all.join(t, c.addr(), clients, 8, false)
+		defer all.leave(t)
+		if b := c.held(clients); b.Jain < .99 {
+			t.Errorf("Jain %.4f, shares %v; a fair hash gives %.2f", b.Jain, b.Shares, b.Chance.Jain)
+		}
+		if c.metric("sluice_acceptor_handed_off_connections_total") == 0 {
+			t.Error("no connection was handed off")
+		}
+	})
+}
+
 // A file capability is all that exact steering takes: nobody may run sluice and have it.
 func TestFileCapability(t *testing.T) {
 	needBPF(t)

@@ -50,7 +50,7 @@ func choose(a config.Acceptors, f *front, seats int, support func() steering.Sup
 
 // takesPrograms says whether a program may choose among the front's sockets: see
 // steering.Attach.
-func (f *front) takesPrograms() bool { return !f.config.Share && !f.isUnix() }
+func (f *front) takesPrograms() bool { return !f.config.Share && !f.config.MPTCP && !f.isUnix() }
 
 // foreseen is what attach shows as effective, if nothing fails.
 func (c choice) foreseen(a config.Acceptors, f *front, support func() steering.Support) string {
@@ -128,6 +128,8 @@ func reasonWord(i steering.Info, l config.Listener) string {
 		return ""
 	case l.Share:
 		return "group_is_shared"
+	case l.MPTCP:
+		return "mptcp"
 	case errors.Is(i.Err, steering.ErrNotSupported):
 		return "not_supported"
 	case errors.Is(i.Err, unix.EPERM), errors.Is(i.Err, unix.EACCES):
