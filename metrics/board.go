@@ -66,7 +66,7 @@ func NewBoard() (*Board, error) {
 		return nil, fmt.Errorf("create board: %w", err)
 	}
 	h := b.header()
-	h.magic, h.version, h.size, h.born, h.secret = boardMagic, layoutVersion, uint64(boardSize), monotonic(), newSecret()
+	h.magic, h.version, h.size, h.born, h.secret = boardMagic, layoutVersion, uint64(boardSize), Monotonic(), newSecret()
 	return b, nil
 }
 

@@ -75,13 +75,6 @@ func dropPages(fd int, at, size uintptr) error {
 	return unix.Fallocate(fd, flags, int64(at), int64(size))
 }
 
-// monotonic reads the clock that acceptors read, too.
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
-	return ts.Nano()
-}
-
 // Unmap ends what MapShared began.
 func Unmap(mem []byte) error {
 	if err := unix.Munmap(mem); err != nil {

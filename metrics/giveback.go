@@ -22,7 +22,7 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 	v := b.view(seat)
 	for i := range b.used.listeners {
 		if c := cellsOf[ListenerCells](v, listenerTable, i); c != nil {
-			if n := c.giveBack(time.Duration(monotonic()), time.Duration(b.header().born)); n != 0 {
+			if n := c.giveBack(time.Duration(Monotonic()), time.Duration(b.header().born)); n != 0 {
 				lost[b.listenerLocked(i)] = n
 			}
 		}

@@ -71,7 +71,7 @@ func TestGiveBackObservesTheLost(t *testing.T) {
 	l.Duration.Observe(time.Second)
 	l.Active.Store(3)
 	for _, age := range []time.Duration{time.Minute, 2 * time.Minute, 12 * time.Minute} {
-		l.Opened.Add(monotonic() - int64(age))
+		l.Opened.Add(Monotonic() - int64(age))
 	}
 	b.GiveBack(0)
 	if got := total(l.Duration.Buckets[:]); got != 4 || total(l.Closed[:]) != 4 {
@@ -135,7 +135,7 @@ func act(b *Board, seat int) {
 	web.Closed[ReasonClientEOF].Add(5)
 	web.Closed[ReasonIdleTimeout].Add(2)
 	web.Active.Store(2)
-	web.Opened.Store(2 * monotonic())
+	web.Opened.Store(2 * Monotonic())
 	web.HalfClosed.Store(1)
 	web.Waiting.Store(2)
 	web.Waited[WaitClosed].Add(3)

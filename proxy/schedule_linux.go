@@ -10,6 +10,8 @@ import (
 const (
 	// yieldEvery is below the 10 ms after which the Go scheduler preempts.
 	yieldEvery = 9 * time.Millisecond
+	// fewTurns say little of how busy a loop is.
+	fewTurns = 16
 	// busyEvents a turn, on average, show a busy loop; a splice counts as one more. With
 	// one connection in use it was 1.0 event, with 32 above 3, and that under either
 	// scheduling, so it does not swing.
@@ -34,7 +36,7 @@ func (a *Acceptor) pin() {
 // signal in the middle of a turn, once it has not been seen for 10 ms. A pinned loop takes
 // that signal: to yield would cost it the same two switches.
 func (a *Acceptor) yield() {
-	if a.now-a.yielded < int64(yieldEvery) {
+	if a.now-a.yielded < int64(yieldEvery) || !a.busy && a.turned < fewTurns {
 		return
 	}
 	if a.busy && len(a.CPUs) == 0 {

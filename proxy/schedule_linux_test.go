@@ -13,7 +13,7 @@ func TestBusyLoopIsBatched(t *testing.T) {
 	fds := s.fd
 	turns := func(sides ...side) {
 		w.batch = nil
-		for range 30 {
+		for range 60 {
 			w.elapsed += time.Millisecond
 			for _, sd := range sides {
 				w.events = append(w.events, w.on(fds[sd], epollOut))
@@ -65,7 +65,7 @@ func TestStreamingLoopIsBatched(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
 	w.a.Batch = true
 	s, f := w.relaying()
-	for range 30 {
+	for range 60 {
 		w.elapsed += time.Millisecond
 		f[client].in = []byte("some of a stream")
 		w.events = []syscall.EpollEvent{w.on(s.fd[client], epollIn)}

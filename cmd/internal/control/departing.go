@@ -110,7 +110,7 @@ func (s *service) ofSeat(st *seat) departing {
 			}
 		},
 		holds: func() bool {
-			return cells.Sessions.Load() > 0 || !mailIsEmpty(st.mail) || s.reached() < st.leaving.generation
+			return cells.Sessions.Load() > 0 || waitsAt(st.mail.Receive) || s.reached() < st.leaving.generation
 		},
 		quietFor: seatQuietFor, quietMost: seatQuietAtMost,
 	}

@@ -21,7 +21,7 @@ func (s *service) explain(ctx context.Context, q admin.ExplainQuery) (admin.Expl
 // view is what explanations look at: what is in force. It reads a few words of shared memory for
 // each listener and acceptor.
 func (s *service) view() (v *explain.View, inForce *state) {
-	v = &explain.View{Targets: s.board, Service: s.board, Clock: monotonic(), Draining: s.draining.Load(), Ask: s.movement.foresee}
+	v = &explain.View{Targets: s.board, Service: s.board, Clock: metrics.Monotonic(), Draining: s.draining.Load(), Ask: s.movement.foresee}
 	v.Health, _ = s.health.Snapshot()
 	s.mu.Lock() // whoever closes the rows of a front holds it, and has taken the front out of the state before
 	defer s.mu.Unlock()

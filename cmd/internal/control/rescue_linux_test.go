@@ -13,6 +13,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/listener"
 	"sluice/listener/steering"
+	"sluice/metrics"
 )
 
 const testHangAfter = 200 * time.Millisecond
@@ -80,7 +81,7 @@ func newPack(t *testing.T, seats ...int) *pack {
 }
 
 // turn is what an acceptor tells at the end of one, park that it then waits.
-func (k *pack) turn(seat int) { k.board.Acceptor(seat).Heartbeat.Store(monotonic()) }
+func (k *pack) turn(seat int) { k.board.Acceptor(seat).Heartbeat.Store(metrics.Monotonic()) }
 
 func (k *pack) park(seat int) {
 	k.turn(seat)

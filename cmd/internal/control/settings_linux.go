@@ -44,13 +44,6 @@ func closeMailbox(m host.Mailbox) {
 	unix.Close(m.Send)
 }
 
-// mailIsEmpty says that nothing passed on waits there.
-func mailIsEmpty(m host.Mailbox) bool {
-	var b [1]byte
-	n, _, err := unix.Recvfrom(m.Receive, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err != nil || n == 0
-}
-
 // usableCPUs are the CPUs that this process may run on, in ascending order.
 func usableCPUs() (cpus []int, err error) {
 	var set unix.CPUSet
@@ -70,11 +63,4 @@ func usableCPUs() (cpus []int, err error) {
 func scheduledAsMost() bool {
 	attr, err := unix.SchedGetAttr(0, 0)
 	return err == nil && attr.Policy == unix.SCHED_NORMAL
-}
-
-// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of heartbeats.
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
-	return ts.Nano()
 }

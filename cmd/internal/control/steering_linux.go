@@ -151,7 +151,7 @@ func (t *steered) forgive(seat int) {
 		}
 		t.beats[seat] = t.rows.Seat(seat)
 	}
-	t.beats[seat].Beat(monotonic(), true)
+	t.beats[seat].Beat(metrics.Monotonic(), true)
 }
 
 func (t *steered) detach() {

@@ -67,7 +67,7 @@ func newWatchdog(log *slog.Logger, board *metrics.Board, rescue func(by, hung in
 func (w *watchdog) give(generation uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := monotonic()
+	now := metrics.Monotonic()
 	w.given = generation
 	for i := range w.seats {
 		if s := &w.seats[i]; s.exists {
@@ -159,16 +159,16 @@ func (w *watchdog) run() {
 	for {
 		wait := -1
 		if next != notInDoubt {
-			wait = int(max(time.Duration(next-monotonic()), 0)/time.Millisecond) + 1
+			wait = int(max(time.Duration(next-metrics.Monotonic()), 0)/time.Millisecond) + 1
 		}
 		n, err := unix.EpollWait(w.epoll, events, wait)
 		if err != nil {
 			n = 0 // EINTR: the one that can be
 		}
-		now := monotonic()
+		now := metrics.Monotonic()
 		if early := time.Duration(looked + int64(w.pace()) - now); n > 0 && early > 0 {
 			time.Sleep(early)
-			now = monotonic()
+			now = metrics.Monotonic()
 		}
 		looked = now
 		if next = w.look(events[:n], now); next < 0 {
@@ -226,7 +226,7 @@ func (w *watchdog) look(events []unix.EpollEvent, now int64) (next int64) {
 // nothing to tell it, and as nothing new is sent to who hangs, it would for ever. The
 // rescuer reads its mailbox, too, so it may need more than one.
 func (w *watchdog) poke(s *watched) {
-	if mailIsEmpty(s.mail) {
+	if !waitsAt(s.mail.Receive) {
 		_ = unix.Sendto(s.mail.Send, make([]byte, 8), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
 	}
 }

@@ -109,7 +109,7 @@ func TestHangOfWhoIsGivenSomething(t *testing.T) {
 	if !k.hangs() {
 		t.Fatal("it does not hang")
 	}
-	if mailIsEmpty(k.seats[0].mail) {
+	if !waitsAt(k.seats[0].mail.Receive) {
 		t.Error("it is parked, and nothing makes it turn")
 	}
 	k.accepts() // a sibling
@@ -141,7 +141,7 @@ func TestNoHangOfWhoHadTakenAll(t *testing.T) {
 func TestHangOfWhoOwesAPlan(t *testing.T) {
 	k := newKennel(t)
 	k.give(2)
-	since := time.Duration(monotonic())
+	since := time.Duration(metrics.Monotonic())
 	if !k.hears(since) {
 		t.Error("nobody is in doubt")
 	}

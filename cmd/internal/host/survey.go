@@ -21,6 +21,9 @@ const maxWaitingSurveys = 64
 // given in time is on its way.
 const answerGrace = 200 * time.Millisecond
 
+// SurveyWithin is the time for a Survey that has so long from now on.
+func SurveyWithin(d time.Duration) int64 { return metrics.Monotonic() + int64(d) }
+
 // Survey asks all at the same time.
 func (t *threads) Survey(asks map[int]proxy.Survey) (map[int]proxy.Surveyed, []int) {
 	running := t.runningOnes()
@@ -78,7 +81,7 @@ func (s *supervisor) Survey(asks map[int]proxy.Survey) (map[int]proxy.Surveyed, 
 // leftUntil is how long answers are waited for.
 func leftUntil(asks map[int]proxy.Survey) time.Duration {
 	for _, q := range asks {
-		return time.Duration(q.Until-monotonic()) + answerGrace
+		return time.Duration(q.Until-metrics.Monotonic()) + answerGrace
 	}
 	return 0
 }
@@ -192,7 +195,7 @@ func (w *workerEnd) survey(a *proxy.Acceptor, m message) {
 			_ = w.send(part)
 		}
 	case <-a.Ended():
-	case <-time.After(time.Duration(m.Survey.Until-monotonic()) + answerGrace):
+	case <-time.After(time.Duration(m.Survey.Until-metrics.Monotonic()) + answerGrace):
 	}
 }
 

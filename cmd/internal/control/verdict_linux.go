@@ -5,8 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice/cmd/internal/host"
-	"sluice/listener"
 )
 
 // watched is what the watchdog knows of a seat.
@@ -149,10 +150,9 @@ func (w *watchdog) owesAlone(s *watched, i int) bool {
 
 // waitsAt says whether something waits at a listening socket, or at a mailbox.
 func waitsAt(fd int) bool {
-	if q, err := listener.QueueOf(fd); err == nil {
-		return q.Length > 0
-	}
-	return !mailIsEmpty(host.Mailbox{Receive: fd})
+	at := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(at, 0)
+	return err == nil && n > 0 && at[0].Revents == unix.POLLIN // and not POLLHUP: one that was stopped
 }
 
 // fit says whether a seat's acceptor may serve others' sockets.
