@@ -17,6 +17,7 @@ type Extras struct {
 	TOS         int           // of the packets: IP_TOS and IPV6_TCLASS
 	Mark        int           // of the packets, for routing rules and firewalls (SO_MARK); takes CAP_NET_ADMIN
 	Interface   string        // the only one that packets come and go by (SO_BINDTODEVICE)
+	Transparent bool          // it may have any source address (IP_TRANSPARENT); takes CAP_NET_ADMIN or CAP_NET_RAW
 }
 
 // extra is one of them.
@@ -44,6 +45,9 @@ func (e Extras) each() (all []extra) {
 		"the module tcp_"+e.Congestion+", and its name in net.ipv4.tcp_allowed_congestion_control or CAP_NET_ADMIN")
 	number("mark", "SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, e.Mark, "CAP_NET_ADMIN")
 	text("interface", "SO_BINDTODEVICE", unix.SOL_SOCKET, unix.SO_BINDTODEVICE, e.Interface, "an interface of this name here, and before Linux 5.7 CAP_NET_RAW")
+	if e.Transparent {
+		all = append(all, extra{"transparent", "IP_TRANSPARENT", setTransparent, "CAP_NET_ADMIN or CAP_NET_RAW"})
+	}
 	if e.TOS != 0 {
 		all = append(all, extra{"tos", "IP_TOS", func(fd int) error { return setTOS(fd, e.TOS) }, ""})
 	}
@@ -62,6 +66,17 @@ func setTOS(fd, tos int) error {
 		}
 	}
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, tos)
+}
+
+func setTransparent(fd int) error {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return err
+	}
+	if domain == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1)
 }
 
 func (x extra) apply(fd int) error {

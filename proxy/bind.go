@@ -79,6 +79,7 @@ type pooled struct {
 	budget     *budget // of retries; nil = no bound. The loop's alone
 	complained int64   // clock at which the operator was told of a lack, last
 	origins    origins
+	plain      bool       // it was told that the kernel has no Multipath TCP
 	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go
 }
 

@@ -25,7 +25,11 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 			o.earned = true
 			p.budget.earn()
 		}
-		i := p.picker.Pick(o.tried[:o.tries], a.source(s, p))
+		from := a.source(s, p)
+		if p.Transparent && !from.IsValid() && !a.listenerOf(s).Unix {
+			return over(brokenAt(client)) // it has gone: nobody connects in its name, and none with ours
+		}
+		i := p.picker.Pick(o.tried[:o.tries], from)
 		if i == pool.Full {
 			a.setLacking(s, false)
 			return a.queueUp(slot, s, p)
@@ -40,7 +44,7 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 			return over(cutFor(metrics.ReasonLoop))
 		}
 		o.resort, o.suspected = a.Board.Failing()[t.ID.Index()].Load() != 0, false
-		class, errno := a.connect(slot, s, p, t)
+		class, errno := a.connect(slot, s, p, t, from)
 		a.setLacking(s, lacking(errno))
 		switch {
 		case errno == noPlace: // somebody else got the last one
@@ -56,10 +60,10 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 	}
 }
 
-// source is the client's address if p picks by it. Sessions of other pools are spared
+// source is the client's address if p picks by it, or connects with it. Sessions of other pools are spared
 // the system call; one whose client has gone gets the zero Addr, and ends soon.
 func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
-	if p.Pick != pool.SourceHash {
+	if p.Pick != pool.SourceHash && !p.Transparent {
 		return netip.Addr{}
 	}
 	return a.clientOf(s).Addr()
@@ -68,9 +72,9 @@ func (a *Acceptor) source(s *session, p *pooled) netip.Addr {
 // noPlace is no errno of a connect: the target has max_sessions.
 const noPlace = syscall.EUSERS
 
-// connect starts a connection to t. After any other errno than 0 and EINPROGRESS, which
+// connect starts a connection to t, for a client at from. After any other errno than 0 and EINPROGRESS, which
 // class explains, the session holds no backend descriptor.
-func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (class metrics.ConnectError, errno syscall.Errno) {
+func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target, from netip.Addr) (class metrics.ConnectError, errno syscall.Errno) {
 	fd, errno := a.socketTo(p, t.Addr)
 	if errno != 0 {
 		return classifyConnect(errno), errno
@@ -82,7 +86,7 @@ func (a *Acceptor) connect(slot int32, s *session, p *pooled, t *pool.Target) (c
 	s.fd[backend], s.ready[backend] = int32(fd), 0
 	a.openings.of(s).dialed = a.now
 	a.noteDial(s, t.ID)
-	fd, class, errno = a.begin(fd, p, t.Addr, a.listenerOf(s).ToBackend.Buffer)
+	fd, class, errno = a.begin(fd, p, t.Addr, from, a.listenerOf(s).ToBackend.Buffer)
 	s.fd[backend] = int32(fd)
 	a.openings.of(s).joined = errno == 0
 	if errno == 0 || errno == syscall.EINPROGRESS {
@@ -102,12 +106,17 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 	if !p.reaches(family) {
 		return -1, syscall.EAFNOSUPPORT
 	}
-	return a.sys.Socket(family)
+	fd, errno := a.sys.Socket(family, p.Multipath)
+	if p.Multipath && noMultipath(errno) {
+		a.tellNoMultipath(p, errno)
+		fd, errno = a.sys.Socket(family, false)
+	}
+	return fd, errno
 }
 
 // begin prepares a socket with buffers of so many bytes (0 = as the kernel has them) and
-// what p says, and connects it, from a source of p if it has
-// some. It returns the socket, or another one in its place; -1 = that could not be had.
+// what p says, and connects it: from a source of p if it has
+// some, or from the client's address if p is Transparent (the zero Addr = there is no client). It returns the socket, or another one in its place; -1 = that could not be had.
 // EADDRNOTAVAIL has three causes, which only the step that gave it and a second question
 // tell apart.
 //
@@ -117,13 +126,18 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 //
 // A unix socket is connected at once, or says EAGAIN: its queue is full. That is taken for
 // a lack of ports: the session waits a moment and asks again.
-func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, buffer int) (int, metrics.ConnectError, syscall.Errno) {
+func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, from netip.Addr, buffer int) (int, metrics.ConnectError, syscall.Errno) {
 	family := sys.FamilyOf(to)
 	if errno := a.prepare(fd, family, p, buffer); errno != 0 {
 		return fd, classifyConnect(errno), errno
 	}
-	if len(p.Sources) > 0 && family != syscall.AF_UNIX {
+	switch {
+	case family == syscall.AF_UNIX:
+	case len(p.Sources) > 0:
 		return a.beginFrom(fd, p, to, buffer)
+	case p.Transparent && from.IsValid():
+		class, errno := a.beginAs(fd, p, from, to)
+		return fd, class, errno
 	}
 	class, errno := a.way(fd, to)
 	return fd, class, errno

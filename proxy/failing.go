@@ -125,6 +125,9 @@ func (a *Acceptor) lacksOwn(p *pooled, id metrics.ID, class metrics.ConnectError
 	n := Notice{Kind: NoticeNoPorts, Name: p.nameOf(id), Class: class}
 	if class == metrics.ConnectNoSource {
 		n.Kind, n.Source = NoticeNoSource, p.origins.missing
+		if p.Transparent {
+			n.Kind = NoticeNotAsClient
+		}
 	}
 	a.complain(p, n)
 }

@@ -210,7 +210,7 @@ func TestZones(t *testing.T) {
 	}
 	calls := sys.Linux()
 	try := func(zone string, a netip.Addr) syscall.Errno {
-		fd, errno := calls.Socket(unix.AF_INET6)
+		fd, errno := calls.Socket(unix.AF_INET6, false)
 		if errno != 0 {
 			t.Skip(errno)
 		}

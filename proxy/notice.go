@@ -15,7 +15,7 @@ type Notice struct {
 	Name     string // listener, or pool/backend
 	Errno    syscall.Errno
 	Class    metrics.ConnectError // of those about a connect
-	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here; of NoticeBadPreamble: whose it was
+	Source   netip.Addr           `json:",omitzero"` // of NoticeNoSource: the address that is not here; of NoticeNotAsClient: the client's; of NoticeBadPreamble: whose it was
 	Text     string               `json:",omitzero"` // of NoticeBadPreamble: what is wrong with it; of NoticeNoTLS: what it said
 }
 
@@ -36,6 +36,8 @@ const (
 	NoticeEjected                           // a backend has closed too many sessions early
 	NoticeEjectionCapped                    // another one has, and enough of its pool are out
 	NoticeNoTLS                             // a backend was asked for TLS, and did not say yes
+	NoticeNotAsClient                       // a client's address can't be the source of a connection
+	NoticeNoMultipath                       // the kernel has no Multipath TCP: a pool's connections are plain ones
 )
 
 func (a *Acceptor) notify(n Notice) {

@@ -154,7 +154,7 @@ func TestKernelSharesSourcePorts(t *testing.T) {
 			t.Fatal("no free port found")
 		}
 		try := func(to netip.AddrPort) syscall.Errno {
-			fd, errno := calls.Socket(syscall.AF_INET)
+			fd, errno := calls.Socket(syscall.AF_INET, false)
 			if errno != 0 {
 				t.Fatal(errno)
 			}

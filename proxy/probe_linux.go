@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/proxy/internal/sys"
 )
 
 // A probe is a connect without a client: it finds out whether a failing target takes
@@ -129,12 +130,15 @@ func (a *Acceptor) probe(id metrics.ID) bool {
 }
 
 func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
-	fd, errno := a.socketTo(p, to)
+	if !p.reaches(sys.FamilyOf(to)) {
+		return classifyConnect(syscall.EAFNOSUPPORT), syscall.EAFNOSUPPORT
+	}
+	fd, errno := a.sys.Socket(sys.FamilyOf(to), false) // a Multipath TCP socket can't hold its ACK back
 	if errno != 0 {
 		return classifyConnect(errno), errno
 	}
 	a.sys.HoldAck(fd)
-	fd, class, errno := a.begin(fd, p, to, 0)
+	fd, class, errno := a.begin(fd, p, to, netip.Addr{}, 0)
 	r.fd = int32(fd)
 	if errno == syscall.EINPROGRESS {
 		if e := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: epollOut | uint32(epollET), Fd: r.uses<<6 | slot, Pad: padProbe}); e != 0 {

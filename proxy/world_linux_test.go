@@ -145,7 +145,12 @@ func (w *world) play() {
 			return w.open(), 0
 		},
 		Age: func(fd int) time.Duration { w.at(fd); return 0 },
-		Socket: func(int) (int, syscall.Errno) {
+		Socket: func(_ int, multipath bool) (int, syscall.Errno) {
+			if multipath {
+				if e := w.fault("multipath"); e != 0 {
+					return -1, e
+				}
+			}
 			if e := w.fault("socket"); e != 0 {
 				return -1, e
 			}
@@ -153,6 +158,7 @@ func (w *world) play() {
 		},
 		Bind:     func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
 		BindPort: func(fd int, _ netip.AddrPort) syscall.Errno { w.at(fd); return w.fault("bind") },
+		BindAs:   func(fd int, _ netip.Addr) syscall.Errno { w.at(fd); return w.fault("bind") },
 		Connect: func(fd int, _ netip.AddrPort) syscall.Errno {
 			w.at(fd)
 			if e := w.fault("connect"); e != 0 {

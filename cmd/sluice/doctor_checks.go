@@ -31,6 +31,8 @@ var checks = []struct {
 	{"scheduling", checkScheduling},
 	{"open files", checkOpenFiles},
 	{"source ports", checkSourcePorts},
+	{"socket options", checkSocketOptions},
+	{"Multipath TCP", checkMultipath},
 	{"splice", checkSplice},
 	{"pipes", checkPipes},
 	{"congestion control", checkCongestionControl},
@@ -256,6 +258,25 @@ func checkSourcePorts(m machine) (finding, error) {
 		return fine("%d: as many sessions with each address of a backend", n)
 	}
 	return better(markPoor, m.set(key, `"10240 65535"`), "only %d: as many sessions with each address of a backend, those that ended within a minute included", n)
+}
+
+// checkSocketOptions is about those that take a right.
+func checkSocketOptions(m machine) (finding, error) {
+	refused := m.refused()
+	if len(refused) == 0 {
+		return fine("mark and transparent can be had")
+	}
+	return better(markNote, m.give(advice{
+		docker: "--user 0 --cap-add NET_ADMIN", pod: "securityContext: {runAsUser: 0, runAsNonRoot: false, capabilities: {add: [NET_ADMIN]}}",
+		plain: "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN",
+	}), "a configuration with these does not start: %s", strings.ReplaceAll(errors.Join(refused...).Error(), "\n", "; "))
+}
+
+func checkMultipath(m machine) (finding, error) {
+	if err := m.mptcp(); err != nil {
+		return better(markNote, m.set("net.mptcp.enabled", "1"), "not to be had (%v): listeners with mptcp do not start, and pools with it make plain connections", err)
+	}
+	return fine("can be had")
 }
 
 // checkSplice is about sandboxes: without splice(2) all bytes are copied.

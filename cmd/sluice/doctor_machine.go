@@ -17,7 +17,9 @@ type machine struct {
 	steering func() steering.Support
 	splice   func() error
 	netns    func() (*metrics.Netns, error)
-	cpus     func() int // that may be used, as the runtime counts them
+	mptcp    func() error   // why there is no Multipath TCP; nil = there is
+	refused  func() []error // the options that take a right which this user lacks
+	cpus     func() int     // that may be used, as the runtime counts them
 }
 
 // fields are the words of a file of one line.

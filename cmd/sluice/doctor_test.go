@@ -61,6 +61,8 @@ func patient(files map[string]string, change func(*machine)) machine {
 		steering: func() steering.Support { return steering.Support{} },
 		splice:   func() error { return nil },
 		netns:    func() (*metrics.Netns, error) { return &metrics.Netns{ListenDrops: 3}, nil },
+		mptcp:    func() error { return nil },
+		refused:  func() []error { return nil },
 		cpus:     func() int { return 8 },
 	}
 	if change != nil {
@@ -205,6 +207,12 @@ func TestDoctorFindings(t *testing.T) {
 
 		{"source ports", files{sysctl + "ip_local_port_range": "50000 50999"}, nil, markPoor, "only 1000", `sysctl -w net.ipv4.ip_local_port_range="10240 65535"`},
 		{"source ports", files{sysctl + "ip_local_port_range": "50000"}, nil, markNote, "could not tell", ""},
+
+		{"socket options", nil, func(m *machine) {
+			m.refused = func() []error { return []error{errors.New("mark: no"), errors.New("transparent: no")} }
+		}, markNote, "with these does not start: mark: no; transparent: no", "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN"},
+		{"socket options", files{docker: ""}, func(m *machine) { m.refused = func() []error { return []error{syscall.EPERM} } }, markNote, "operation not permitted", "docker run --user 0 --cap-add NET_ADMIN ..."},
+		{"Multipath TCP", nil, func(m *machine) { m.mptcp = func() error { return syscall.ENOPROTOOPT } }, markNote, "not to be had (protocol not available)", "sysctl -w net.mptcp.enabled=1"},
 
 		{"splice", nil, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "not to be had (operation not permitted)", "systemctl edit sluice   # SystemCallFilter= must let splice be"},
 		{"splice", files{docker: ""}, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "streams are copied", "docker run --security-opt seccomp=PROFILE ..."},

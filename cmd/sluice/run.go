@@ -53,7 +53,7 @@ func check(e env, args []string) int {
 	if status >= 0 {
 		return status
 	}
-	for _, doubt := range r.config.Doubts() {
+	for _, doubt := range append(r.config.Doubts(), control.Fallbacks(r.config)...) {
 		fmt.Fprintln(e.stderr, "sluice: warning:", doubt)
 	}
 	for _, refusal := range control.Refusals(r.config) {

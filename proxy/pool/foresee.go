@@ -17,7 +17,7 @@ func (k *Picker) Foresee(client netip.Addr, most int) (ways []int, full bool) {
 	if k.pool.Pick == Random2 || k.pool.Pick == Fastest {
 		return nil, false
 	}
-	c := k.aside()
+	c := k.of(client).aside()
 	var tried []metrics.ID
 	for len(ways) < most {
 		i := c.Pick(tried, client)

@@ -16,6 +16,8 @@ type Picker struct {
 	policy policy  // picks among those that do not fail
 	resort policy  // the last one: picks among those that do
 	skip   []int32 // scratch: positions of the tried, in order
+
+	families [2]*Picker // for clients of one family; only of a Transparent pool
 }
 
 // policy is a Policy at work, or a last resort.
@@ -47,6 +49,11 @@ func NewPicker(p *Prepared, seed int, state State) *Picker {
 	default:
 		k.policy = newRoundRobin(p, seed, state)
 	}
+	for i, f := range p.families {
+		if f != nil {
+			k.families[i] = NewPicker(f, seed, state)
+		}
+	}
 	return k
 }
 
@@ -56,14 +63,20 @@ func NewPicker(p *Prepared, seed int, state State) *Picker {
 func (k *Picker) Adopt(old *Picker) {
 	if old.pool.Pick == k.pool.Pick {
 		k.policy.adopt(old.policy)
+		for i, f := range k.families {
+			if before := old.families[i]; f != nil && before != nil {
+				f.Adopt(before)
+			}
+		}
 	}
 }
 
 // Pick returns the index in Pool.Targets of the target for a session's next try, -1 if
 // none may be picked, or Full. tried are those that failed this session, at most 11; client is
-// looked at by SourceHash only. Backups are picked only when no other target may be or all
+// looked at by SourceHash and in a Transparent pool only. Backups are picked only when no other target may be or all
 // of them fail, and who fails only when nobody else is left.
 func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
+	k = k.of(client)
 	ofPrimaries := k.setSkip(tried)
 	for _, p := range [...]policy{k.policy, k.resort} {
 		for tier, skip := range [...][]int32{k.skip[:ofPrimaries], k.skip[ofPrimaries:]} {

@@ -33,6 +33,8 @@ type Pool struct {
 	RetryBudget    float64       // 0..1: retries for each session; 0 = as many as Retries says
 	Sources        []netip.Addr  // source addresses of connections, in turn; none = the kernel chooses
 	SourcePorts    Ports         // and their ports; none = the kernel chooses
+	Transparent    bool          // the source address is the client's own; then there are no Sources
+	Multipath      bool          // connections speak Multipath TCP where the kernel and the target can
 	Early          Early         // what a socket is given before it connects
 	SendProxy      SendProxy     // what a session is introduced with
 	Ejection       Ejection

@@ -22,6 +22,8 @@ type Prepared struct {
 
 	ascending [2][]uint32 // by tier: its cells in their order on the board; only with MaxLoad
 
+	families [2]*Prepared // the same for clients of one family; only of a Transparent pool
+
 	Limited bool // a target has MaxSessions
 }
 
@@ -35,11 +37,22 @@ const (
 
 // Prepare takes milliseconds for a SourceHash, so it is called outside of loops.
 func (p *Pool) Prepare() *Prepared {
+	q := p.prepare(func(*Target) bool { return true })
+	if p.Transparent {
+		for i, client := range oneOfEach {
+			q.families[i] = p.prepare(func(t *Target) bool { return p.Reaches(client, t) })
+		}
+	}
+	return q
+}
+
+// prepare is Prepare for some of the targets.
+func (p *Pool) prepare(has func(*Target) bool) *Prepared {
 	q := &Prepared{Pool: p}
 	for number, backup := range [2]bool{false, true} {
 		q.tiers[number].first = int32(len(q.places))
 		for i := range p.Targets {
-			if t := &p.Targets[i]; t.Backup == backup {
+			if t := &p.Targets[i]; t.Backup == backup && has(t) {
 				q.places = append(q.places, int32(i))
 				q.cells = append(q.cells, t.ID.Index())
 				q.byID = append(q.byID, int32(len(q.byID)))
@@ -101,7 +114,7 @@ func (p *Prepared) tierOf(at int32) int {
 // Same says whether q picks among the same targets in the same way, so that p may stand
 // for it. A weight counts for a SourceHash alone: the others take it from the board.
 func (p *Prepared) Same(q *Pool) bool {
-	return p.Pick == q.Pick && p.MaxLoad == q.MaxLoad && slices.EqualFunc(p.Targets, q.Targets, func(a, b Target) bool {
+	return p.Pick == q.Pick && p.MaxLoad == q.MaxLoad && p.Transparent == q.Transparent && slices.EqualFunc(p.Targets, q.Targets, func(a, b Target) bool {
 		return a.ID == b.ID && a.Addr == b.Addr && a.Backup == b.Backup && (a.MaxSessions > 0) == (b.MaxSessions > 0) && (a.Weight == b.Weight || p.Pick != SourceHash)
 	})
 }

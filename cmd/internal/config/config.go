@@ -192,6 +192,8 @@ type Pool struct {
 	UserTimeout       OrListener    // the same
 	Source            []netip.Addr  // of connections to the backends, in turn; none leaves it to the kernel
 	SourcePorts       PortRange     // of these; none leaves it to the kernel
+	Transparent       bool          // connections to the backends come from the client's own address
+	MPTCP             bool          // they speak Multipath TCP where both ends can
 	Congestion        string        // of connections to backends; see Listener
 	TOS               int           // the same
 	Mark              int           // the same

@@ -47,6 +47,12 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		if p.PanicBelow > 0 {
 			row("", "all are used when fewer than %s%% are healthy", strconv.FormatFloat(100*p.PanicBelow, 'f', -1, 64))
 		}
+		if p.Transparent {
+			row("", "connects with the client's own address")
+		}
+		if p.MPTCP {
+			row("", "connects by Multipath TCP where the backend can")
+		}
 		if p.SendProxy != SendProxyOff {
 			row("", "sends a PROXY header, %s", strings.Join(append([]string{p.SendProxy}, p.SendProxyTLVs...), " "))
 		}

@@ -147,6 +147,7 @@ func drawConfig(t *rapid.T) Config {
 		if p.Pick != PickSourceHash {
 			p.MaxLoad = 0
 		}
+		p.Transparent = p.Transparent && len(p.Source) == 0
 		p.Health = fitting(p.Health)
 		if p.Health.Check == CheckCommand && len(p.Health.Command) == 0 {
 			p.Health.Command = []string{"/bin/true", "a b"}

@@ -175,6 +175,8 @@ var options = []option{
 	{"pool.*.user_timeout", live, orListener(0, maxUserTimeout), func(s scope) any { return &s.p.UserTimeout }},
 	{"pool.*.source", live, sourceAddresses, func(s scope) any { return &s.p.Source }},
 	{"pool.*.source_ports", live, sourcePorts, func(s scope) any { return &s.p.SourcePorts }},
+	{"pool.*.transparent", live, boolean, func(s scope) any { return &s.p.Transparent }},
+	{"pool.*.mptcp", live, boolean, func(s scope) any { return &s.p.MPTCP }},
 	{"pool.*.congestion", live, congestion, func(s scope) any { return &s.p.Congestion }},
 	{"pool.*.tos", live, integer(0, 255), func(s scope) any { return &s.p.TOS }},
 	{"pool.*.mark", live, integer(0, math.MaxInt32), func(s scope) any { return &s.p.Mark }},

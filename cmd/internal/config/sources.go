@@ -69,6 +69,9 @@ func (b *builder) checkSource(p Pool) {
 	if p.SourcePorts.High > 0 && len(p.Source) == 0 {
 		b.fault(b.origin[pathOf("pool", p.Name)+".source_ports"], `needs source, such as source = "10.0.0.1": without it the kernel chooses both`)
 	}
+	if p.Transparent && len(p.Source) > 0 {
+		b.fault(b.origin[pathOf("pool", p.Name)+".transparent"], "goes without source: connections come either from the client's address or from one of these")
+	}
 	if len(p.Source) == 0 || len(p.Backends) == 0 {
 		return
 	}

@@ -129,6 +129,11 @@ func (b *builder) checkUnix(l Listener) {
 			report(b.origin[table+"."+pathOf("route", r.Name)+".source"])
 		}
 	}
+	for _, p := range b.config.Pools {
+		if p.Transparent && (p.Name == l.Pool || slices.ContainsFunc(l.Routes, func(r Route) bool { return r.Pool == p.Name })) {
+			report(b.origin[pathOf("pool", p.Name)+".transparent"])
+		}
+	}
 }
 
 // hasSocketFile says whether one of l's unix sockets has one: abstract names do not.

@@ -35,6 +35,11 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 		case proxy.NoticeNoSource:
 			log.Error("the source address of this pool is not on this machine: no session gets a backend",
 				"source", n.Source.String(), "remedy", "give the machine this address, or correct or remove the pool's source")
+		case proxy.NoticeNotAsClient:
+			log.Error("no connection to this backend can be made with this client's address: its session ends",
+				"source", n.Source.String(), "remedy", "look at who sends PROXY headers, or route such clients to a pool that is not transparent")
+		case proxy.NoticeNoMultipath:
+			log.Warn("this kernel has no Multipath TCP: connections to backends are plain ones", "error", n.Errno, "remedy", "sysctl -w net.mptcp.enabled=1")
 		case proxy.NoticeLoop:
 			log.Error("this backend is a listener of this very sluice: its sessions are ended", "remedy", "correct the backend's address, or what its name stands for here (name server, hosts file)")
 		case proxy.NoticeBadPreamble:

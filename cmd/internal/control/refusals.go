@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 
 	"sluice/cmd/internal/config"
 	"sluice/listener"
@@ -24,14 +25,43 @@ func Refusals(c config.Config) (all []error) {
 	}
 	for _, l := range c.Listeners {
 		add("listener", l.Name, extrasOf(l))
+		if l.MPTCP {
+			if err := listener.ProbeMultipath(); err != nil {
+				all = append(all, fmt.Errorf("listener.%s.mptcp: %w", l.Name, err))
+			}
+		}
 		if err := unknownOwner(l); err != nil {
 			all = append(all, fmt.Errorf("listener.%s.%w", l.Name, err))
 		}
 	}
 	for _, p := range c.Pools {
-		add("pool", p.Name, listener.Extras{Congestion: p.Congestion, TOS: p.TOS, Mark: p.Mark, Interface: p.Interface})
+		add("pool", p.Name, listener.Extras{Congestion: p.Congestion, TOS: p.TOS, Mark: p.Mark, Interface: p.Interface, Transparent: p.Transparent})
 	}
 	return all
+}
+
+// Fallbacks are what a configuration asks for and this kernel lacks, where the service does
+// with something else.
+func Fallbacks(c config.Config) (all []string) {
+	for _, p := range c.Pools {
+		if !p.MPTCP {
+			continue
+		}
+		if err := listener.ProbeMultipath(); err != nil {
+			all = append(all, fmt.Sprintf("pool.%s.mptcp: %v: connections to its backends are plain ones until then", p.Name, err))
+		} else if err := listener.ProbeMultipathTimeout(); err != nil && timesOut(c, p) {
+			all = append(all, fmt.Sprintf("pool.%s.mptcp: user_timeout: %v: it does not hold where a backend speaks Multipath TCP", p.Name, err))
+		}
+	}
+	return all
+}
+
+// timesOut says whether connections of p have a user_timeout, of its own or of a listener
+// that leads there.
+func timesOut(c config.Config, p config.Pool) bool {
+	return p.UserTimeout > 0 || p.UserTimeout == config.AsListener && slices.ContainsFunc(c.Listeners, func(l config.Listener) bool {
+		return l.UserTimeout > 0 && slices.Contains(poolsOf(l), p.Name)
+	})
 }
 
 // unknownOwner says that this machine does not know who shall own the listener's socket.

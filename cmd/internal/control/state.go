@@ -176,6 +176,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
 	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Sources: c.Source, SourcePorts: pool.Ports(c.SourcePorts), SendProxy: introduction(c), Ejection: ejection(c),
+		Transparent: c.Transparent, Multipath: c.MPTCP,
 		Queue: c.Queue, QueueTimeout: c.QueueTimeout,
 		Early: pool.Early{Congestion: c.Congestion, TOS: c.TOS, Mark: c.Mark, Interface: c.Interface}}
 	for _, b := range c.Backends {

@@ -30,7 +30,7 @@ func (f *front) listensOn() []netip.AddrPort {
 
 // tellDoubts warns of what the machine as it is now does not let a configuration do.
 func tellDoubts(log *slog.Logger, c config.Config) {
-	for _, doubt := range c.Doubts() {
+	for _, doubt := range append(c.Doubts(), Fallbacks(c)...) {
 		log.Warn(doubt)
 	}
 }

@@ -175,6 +175,9 @@ func (x *explaining) note(l *Listener, client proxy.Visitor) {
 	if !client.SpeaksTLS() && slices.ContainsFunc(l.Config.Routes, func(r config.Route) bool { return len(r.SNI)+len(r.ALPN) > 0 }) {
 		note("routes go by what TLS asks for: -sni NAME and -alpn PROTOCOL say it; this is a client that asks for nothing")
 	}
+	if x.pool.Transparent {
+		note("the pool is transparent: only backends of the client's address family are for it")
+	}
 	for _, n := range x.silent {
 		note("acceptor %d did not say what it would pick", n)
 	}

@@ -21,7 +21,9 @@ func (x *explaining) tries() {
 		x.Exact, x.full, x.nobody = true, full, len(ways) == 0 && !full
 		return
 	}
-	x.nobody = !slices.ContainsFunc(x.pool.Targets, func(t pool.Target) bool { return x.Targets.Weights()[t.ID.Index()].Load() != 0 })
+	x.nobody = !slices.ContainsFunc(x.pool.Targets, func(t pool.Target) bool {
+		return x.pool.Reaches(x.client, &t) && x.Targets.Weights()[t.ID.Index()].Load() != 0
+	})
 	if x.Ask == nil || x.draws() {
 		return
 	}

@@ -24,9 +24,10 @@ import (
 type Calls struct {
 	Accept    func(fd int) (int, syscall.Errno)
 	Age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet. -1 = it can't be told
-	Socket    func(family int) (int, syscall.Errno)
+	Socket    func(family int, multipath bool) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
 	BindPort  func(fd int, a netip.AddrPort) syscall.Errno // a port that connections to elsewhere may have, too
+	BindAs    func(fd int, a netip.Addr) syscall.Errno     // Bind for an address that need not be this machine's
 	Connect   func(fd int, a netip.AddrPort) syscall.Errno
 	SourceTo  func(a netip.AddrPort) netip.Addr // what a connection there would come from; the zero Addr = there is none, or no way
 	HoldAck   func(fd int)                      // the handshake's last ACK waits a moment: a socket that is reset before has not been seen by the server
@@ -74,6 +75,7 @@ func Linux() Calls {
 		Socket:   sysSocket,
 		Bind:     sysBind,
 		BindPort: sysBindPort,
+		BindAs:   sysBindAs,
 		Connect:  sysConnect,
 		SourceTo: sysSourceTo,
 		HoldAck:  func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) },
@@ -176,8 +178,8 @@ func Linux() Calls {
 // accepting, so each acceptor goes one beyond the limit.
 func (s *Calls) LeaveFrom(limit int) {
 	socket, pipe := s.Socket, s.Pipe
-	s.Socket = func(family int) (int, syscall.Errno) {
-		fd, errno := socket(family)
+	s.Socket = func(family int, multipath bool) (int, syscall.Errno) {
+		fd, errno := socket(family, multipath)
 		if errno == 0 && fd >= limit {
 			s.Close(fd)
 			return -1, syscall.EMFILE

@@ -12,11 +12,15 @@ import (
 )
 
 // sysSocket makes a backend socket with Nagle's algorithm off: sluice writes what
-// it was given as soon as it was given it, and must not wait for an ACK.
-func sysSocket(family int) (int, syscall.Errno) {
+// it was given as soon as it was given it, and must not wait for an ACK. Multipath TCP
+// means nothing to a unix socket.
+func sysSocket(family int, multipath bool) (int, syscall.Errno) {
 	protocol := uintptr(unix.IPPROTO_TCP)
-	if family == unix.AF_UNIX {
+	switch {
+	case family == unix.AF_UNIX:
 		protocol = 0
+	case multipath:
+		protocol = unix.IPPROTO_MPTCP
 	}
 	fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 	if e != 0 {
@@ -46,6 +50,19 @@ func sysBindPort(fd int, a netip.AddrPort) syscall.Errno {
 		return err.(syscall.Errno)
 	}
 	return bindTo(fd, a)
+}
+
+// sysBindAs is sysBind for a source address of somebody else (IP_TRANSPARENT), which takes
+// CAP_NET_ADMIN or CAP_NET_RAW.
+func sysBindAs(fd int, a netip.Addr) syscall.Errno {
+	level, name := unix.SOL_IP, unix.IP_TRANSPARENT
+	if a.Is6() {
+		level, name = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
+	}
+	if errno := setInt(fd, level, name, 1); errno != 0 {
+		return errno
+	}
+	return sysBind(fd, a)
 }
 
 func bindTo(fd int, a netip.AddrPort) syscall.Errno {
