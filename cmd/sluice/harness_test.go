@@ -25,6 +25,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_SLUICE_MAIN") == "1" {
 		main()
 	}
+	if text := os.Getenv(throngVariable); text != "" {
+		var c throng
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			panic(err)
+		}
+		c.be()
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -36,7 +36,14 @@ func sysSocket(family int, multipath bool) (int, syscall.Errno) {
 
 // sysBind gives fd a source address and leaves the port to connect(2), which then
 // needs it to be free towards one destination only (IP_BIND_ADDRESS_NO_PORT).
+//
+// connect(2) takes ports of one parity first, and looks at all of them before it takes one
+// of the other: so each connection beyond half of the range costs 0.5 ms. A socket with a
+// range of its own has no such preference (IP_LOCAL_PORT_RANGE, Linux 6.3); the kernel cuts
+// this one to net.ipv4.ip_local_port_range.
 func sysBind(fd int, a netip.Addr) syscall.Errno {
+	const anyPort = 65535<<16 | 1
+	setInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, anyPort)
 	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return err.(syscall.Errno)
 	}
