@@ -52,6 +52,9 @@ type Options struct {
 	// group with the new one: Order counts both.
 	Beside []*Group
 
+	// Netns is the path of the network namespace that Address is of; "" = this process's.
+	Netns string
+
 	Freebind bool // addresses that this machine does not have yet will do (IP_FREEBIND)
 	Buffer   int  // bytes of each buffer of the accepted sockets; 0 = the kernel tunes them
 
@@ -107,7 +110,7 @@ func (o Options) SameSockets(p Options) bool {
 		return false
 	}
 	return ours == theirs && o.only6(ours) == p.only6(theirs) && o.MPTCP == p.MPTCP &&
-		o.Freebind == p.Freebind && o.Buffer == p.Buffer && o.Extras == p.Extras
+		o.Netns == p.Netns && o.Freebind == p.Freebind && o.Buffer == p.Buffer && o.Extras == p.Extras
 }
 
 // only6 is whether sockets on addr leave IPv4 alone.
@@ -153,6 +156,9 @@ func (g *Group) FD(seat int) int {
 // Addr is the address in force: the port is known when 0 was asked for, and
 // 0.0.0.0 stands where there was no IPv6 to serve both families. A unix socket has none.
 func (g *Group) Addr() netip.AddrPort { return g.addr }
+
+// Netns is the network namespace that the group listens in, as it was opened.
+func (g *Group) Netns() string { return g.options.Netns }
 
 // Backlog is the queue limit in force for each socket.
 func (g *Group) Backlog() int { return g.backlog }

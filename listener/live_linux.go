@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/listener/netns"
 )
 
 // Add opens a socket for a seat that has none. It does not listen before Listen, also
 // in a live group: so it can be taken away again, and nobody's connection with it.
 func (g *Group) Add(seat int) error {
-	if err := g.add(seat); err != nil {
+	if err := netns.Within(g.options.Netns, func() error { return g.add(seat) }); err != nil {
 		return fmt.Errorf("listener %s, seat %d: %w", g.Address(), seat, err)
 	}
 	return nil
@@ -73,7 +75,7 @@ func (g *Group) Remove(seat int) error {
 // backlog, the Rights of a unix socket's file, and the Keeping of connections accepted from now on. It holds for all
 // who hold the sockets, and moves no connection.
 func (g *Group) Adjust(o Options) error {
-	if err := g.adjust(o); err != nil {
+	if err := netns.Within(g.options.Netns, func() error { return g.adjust(o) }); err != nil {
 		return fmt.Errorf("listener %s: %w", g.Address(), err)
 	}
 	return nil

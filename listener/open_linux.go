@@ -9,12 +9,18 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/listener/netns"
 )
 
 // Open creates and binds the group's sockets. None of them is live before
 // Listen, so a start that fails after Open has taken nobody's connection.
 func Open(o Options) (*Group, error) {
-	g, err := open(o)
+	var g *Group
+	err := netns.Within(o.Netns, func() (err error) {
+		g, err = open(o)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", o.Address, err)
 	}

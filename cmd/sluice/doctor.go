@@ -44,7 +44,7 @@ func doctor(e env, args []string) int {
 	}
 	m := machine{
 		read: os.ReadFile, steering: sync.OnceValue(steering.Probe), splice: proxy.ProbeSplice, netns: metrics.ReadNetns,
-		mptcp: listener.ProbeMultipath, refused: listener.Extras{Mark: 1, Transparent: true}.Refused,
+		mptcp: listener.ProbeMultipath, refused: refusedOptions,
 		cpus: func() int { return runtime.GOMAXPROCS(0) },
 	}
 	d := diagnosis{Findings: examine(m), Chances: chances(*connections, *acceptors)}

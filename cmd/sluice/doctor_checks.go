@@ -8,6 +8,8 @@ import (
 
 	"sluice/cmd/internal/cgroup"
 	"sluice/cmd/internal/config"
+	"sluice/listener"
+	"sluice/listener/netns"
 	"sluice/listener/steering"
 )
 
@@ -264,12 +266,21 @@ func checkSourcePorts(m machine) (finding, error) {
 func checkSocketOptions(m machine) (finding, error) {
 	refused := m.refused()
 	if len(refused) == 0 {
-		return fine("mark and transparent can be had")
+		return fine("mark, transparent and netns can be had")
 	}
 	return better(markNote, m.give(advice{
-		docker: "--user 0 --cap-add NET_ADMIN", pod: "securityContext: {runAsUser: 0, runAsNonRoot: false, capabilities: {add: [NET_ADMIN]}}",
-		plain: "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN",
+		docker: "--user 0 --cap-add NET_ADMIN --cap-add SYS_ADMIN", pod: "securityContext: {runAsUser: 0, runAsNonRoot: false, capabilities: {add: [NET_ADMIN, SYS_ADMIN]}}",
+		plain: "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN CAP_SYS_ADMIN",
 	}), "a configuration with these does not start: %s", strings.ReplaceAll(errors.Join(refused...).Error(), "\n", "; "))
+}
+
+// refusedOptions are the socket options of a configuration that take a right which this user lacks.
+func refusedOptions() []error {
+	refused := listener.Extras{Mark: 1, Transparent: true}.Refused()
+	if err := netns.Within("/proc/self/ns/net", func() error { return nil }); err != nil {
+		refused = append(refused, fmt.Errorf("netns: %w", err))
+	}
+	return refused
 }
 
 func checkMultipath(m machine) (finding, error) {

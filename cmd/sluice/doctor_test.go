@@ -210,8 +210,8 @@ func TestDoctorFindings(t *testing.T) {
 
 		{"socket options", nil, func(m *machine) {
 			m.refused = func() []error { return []error{errors.New("mark: no"), errors.New("transparent: no")} }
-		}, markNote, "with these does not start: mark: no; transparent: no", "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN"},
-		{"socket options", files{docker: ""}, func(m *machine) { m.refused = func() []error { return []error{syscall.EPERM} } }, markNote, "operation not permitted", "docker run --user 0 --cap-add NET_ADMIN ..."},
+		}, markNote, "with these does not start: mark: no; transparent: no", "systemctl edit sluice   # AmbientCapabilities=CAP_NET_ADMIN CAP_SYS_ADMIN"},
+		{"socket options", files{docker: ""}, func(m *machine) { m.refused = func() []error { return []error{syscall.EPERM} } }, markNote, "operation not permitted", "docker run --user 0 --cap-add NET_ADMIN --cap-add SYS_ADMIN ..."},
 		{"Multipath TCP", nil, func(m *machine) { m.mptcp = func() error { return syscall.ENOPROTOOPT } }, markNote, "not to be had (protocol not available)", "sysctl -w net.mptcp.enabled=1"},
 
 		{"splice", nil, func(m *machine) { m.splice = func() error { return syscall.EPERM } }, markNote, "not to be had (operation not permitted)", "systemctl edit sluice   # SystemCallFilter= must let splice be"},

@@ -16,7 +16,7 @@ import (
 // imports says which of the module's packages each package may import, tests left
 // out. Imports go down only; listener and proxy never meet.
 var imports = map[string][]string{
-	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/steering", "metrics", "proxy"},
+	"cmd/sluice":             {"cmd/internal/admin", "cmd/internal/cgroup", "cmd/internal/config", "cmd/internal/control", "cmd/internal/host", "cmd/internal/logring", "listener", "listener/netns", "listener/steering", "metrics", "proxy"},
 	"cmd/sluice-bench":       {},
 	"cmd/internal/accesslog": {"cmd/internal/logring", "metrics", "metrics/journal"},
 	"cmd/internal/browser":   {},
@@ -24,7 +24,7 @@ var imports = map[string][]string{
 	"cmd/internal/config":    {"cmd/internal/accesslog", "cmd/internal/cgroup", "cmd/internal/discovery", "proxy/access"},
 	"cmd/internal/discovery": {},
 	"cmd/internal/control": {"cmd/internal/accesslog", "cmd/internal/admin", "cmd/internal/config", "cmd/internal/discovery", "cmd/internal/explain", "cmd/internal/health", "cmd/internal/host", "cmd/internal/logring", "cmd/internal/moving", "cmd/internal/sessions",
-		"listener", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/access", "proxy/pool"},
+		"listener", "listener/netns", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/access", "proxy/pool"},
 	"cmd/internal/host":     {"listener", "listener/steering", "metrics", "metrics/journal", "proxy", "proxy/access"},
 	"cmd/internal/admin":    {"listener", "metrics"},
 	"cmd/internal/explain":  {"cmd/internal/admin", "cmd/internal/config", "listener/steering", "metrics", "proxy", "proxy/access", "proxy/pool"},
@@ -37,7 +37,8 @@ var imports = map[string][]string{
 	"proxy/internal/sys":    {},
 	"proxy/pool":            {"metrics"},
 	"proxy/preamble":        {},
-	"listener":              {"metrics"},
+	"listener":              {"listener/netns", "metrics"},
+	"listener/netns":        {},
 	"listener/steering":     {"listener", "metrics"},
 	"metrics":               {},
 	"metrics/journal":       {"metrics"},

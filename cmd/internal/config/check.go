@@ -130,6 +130,7 @@ type claim struct {
 	port   uint16
 	addr   netip.Addr // not valid: all addresses of the families
 	v4, v6 bool       // families
+	netns  string     // path of the network namespace; "" = sluice's own
 }
 
 func newClaim(key, text string, ipv6Only bool) (claim, bool) {
@@ -155,7 +156,7 @@ func newClaim(key, text string, ipv6Only bool) (claim, bool) {
 // overlaps is true if one connection could be meant for both. The kernel would
 // prefer the more exact address; whoever wants that can name the others, too.
 func (c claim) overlaps(d claim) bool {
-	return c.port == d.port && (c.v4 && d.v4 || c.v6 && d.v6) &&
+	return c.port == d.port && c.netns == d.netns && (c.v4 && d.v4 || c.v6 && d.v6) &&
 		(c.addr == d.addr || !c.addr.IsValid() || !d.addr.IsValid())
 }
 
@@ -169,7 +170,7 @@ func (b *builder) checkOverlaps() {
 		}
 		b.fault(b.origin[key], "%q overlaps with %s %q%s", text, other.key, other.text, where)
 	}
-	add := func(key, text string, ipv6Only bool) {
+	add := func(key, text, netns string, ipv6Only bool) {
 		if path, is := strings.CutPrefix(text, UnixPrefix); is {
 			path = filepath.Clean(path)
 			if other, taken := paths[path]; taken {
@@ -182,19 +183,20 @@ func (b *builder) checkOverlaps() {
 		if !ok {
 			return
 		}
+		c.netns = netns
 		beside := claims[c.port]
 		if i := slices.IndexFunc(beside, c.overlaps); i >= 0 {
 			overlap(key, text, beside[i])
 		}
 		claims[c.port] = append(beside, c)
 	}
-	add("admin.listen", b.config.Admin.Listen, false)
+	add("admin.listen", b.config.Admin.Listen, "", false)
 	if path := b.config.Admin.Socket; path != "" && path != SocketAuto {
-		add("admin.socket", UnixPrefix+path, false)
+		add("admin.socket", UnixPrefix+path, "", false)
 	}
 	for _, l := range b.config.Listeners {
 		for _, d := range l.Binds() {
-			add(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only)
+			add(pathOf("listener", l.Name)+".bind", d.Address, l.NetnsPath(), d.IPv6Only)
 		}
 	}
 }

@@ -153,6 +153,7 @@ type Listener struct {
 	TOS               int           // of packets
 	Mark              int           // of packets
 	Interface         string        // by which alone packets come and go; "" = any
+	Netns             string        // the network namespace that Bind is of: its path or name; "" = sluice's own. See NetnsPath
 	Freebind          bool          // Bind may be an address that this machine does not have yet
 	IPv6Only          bool
 	MPTCP             bool

@@ -114,7 +114,7 @@ func (l Listener) notes() string {
 		on   bool
 		name string
 	}{
-		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Share, "port shared with other instances"},
+		{l.IPv6Only, "IPv6 only"}, {l.MPTCP, "MPTCP"}, {l.Netns != "", "in network namespace " + l.NetnsPath()}, {l.Share, "port shared with other instances"},
 		{l.Access.Limited(), "access " + l.Access.String()},
 		{l.Limit.String() != "", "at most " + l.Limit.String()},
 		{l.Bandwidth != Bandwidth{}, "at most " + l.Bandwidth.String()},

@@ -38,7 +38,7 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 			if path, is := d.UnixPath(); is {
 				byPath[filepath.Clean(path)] = claim{key: pathOf("listener", l.Name) + ".bind", text: d.Address}
 			}
-			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok {
+			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok && l.Netns == "" {
 				byPort[c.port] = append(byPort[c.port], c)
 			}
 		}

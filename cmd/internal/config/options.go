@@ -119,6 +119,7 @@ var options = []option{
 	{"listener.*.tos", rebind, integer(0, 255), func(s scope) any { return &s.l.TOS }},
 	{"listener.*.mark", rebind, integer(0, math.MaxInt32), func(s scope) any { return &s.l.Mark }},
 	{"listener.*.interface", rebind, interfaceName, func(s scope) any { return &s.l.Interface }},
+	{"listener.*.netns", rebind, netnsName, func(s scope) any { return &s.l.Netns }},
 	{"listener.*.freebind", rebind, boolean, func(s scope) any { return &s.l.Freebind }},
 	{"listener.*.ipv6_only", rebind, boolean, func(s scope) any { return &s.l.IPv6Only }},
 	{"listener.*.mptcp", rebind, boolean, func(s scope) any { return &s.l.MPTCP }},

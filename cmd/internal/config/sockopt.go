@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"unicode"
 )
@@ -24,3 +25,22 @@ var interfaceName = checkedText(`the name of a network interface, such as "eth0"
 })
 
 var errName = errors.New("not such a name")
+
+// netnsDir is where ip-netns(8) keeps the namespaces that it names.
+const netnsDir = "/run/netns/"
+
+// netnsName takes what may name a network namespace.
+var netnsName = checkedText(`the name of a network namespace, such as "blue", its absolute path, or ""`, nil, func(text string) error {
+	if text == "." || text == ".." || strings.ContainsFunc(text, unquotable) || strings.Contains(text, "/") && !filepath.IsAbs(text) {
+		return errName
+	}
+	return nil
+})
+
+// NetnsPath is where the network namespace of l is found; "" = it is sluice's own.
+func (l Listener) NetnsPath() string {
+	if l.Netns == "" || filepath.IsAbs(l.Netns) {
+		return l.Netns
+	}
+	return netnsDir + l.Netns
+}

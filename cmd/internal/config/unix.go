@@ -88,7 +88,7 @@ func (l Listener) onlyUnix() bool {
 // notForUnix are the keys that mean nothing to a unix socket. A service that took them there
 // would look as if they held. What holds for connections to backends, too, is none of them.
 var notForUnix = []string{
-	"fastopen", "defer_accept", "congestion", "tos", "mark", "interface", "freebind", "ipv6_only", "mptcp", "share",
+	"fastopen", "defer_accept", "congestion", "tos", "mark", "interface", "netns", "freebind", "ipv6_only", "mptcp", "share",
 }
 
 // bySource are the keys that go by the client's address, which only a PROXY header can tell

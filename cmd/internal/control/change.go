@@ -194,7 +194,7 @@ func (s *service) open(l config.Listener, at config.Bind, next, before *state, u
 	}
 	var beside []*listener.Group
 	for _, f := range before.fronts {
-		if f.group.Len() > 0 && samePort(f.group, at.Address) {
+		if f.group.Len() > 0 && samePort(f.group, l.NetnsPath(), at.Address) {
 			beside = append(beside, f.group)
 		}
 	}

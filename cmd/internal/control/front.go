@@ -10,6 +10,7 @@ import (
 
 	"sluice/cmd/internal/config"
 	"sluice/listener"
+	"sluice/listener/netns"
 	"sluice/listener/steering"
 	"sluice/metrics"
 	"sluice/proxy"
@@ -46,10 +47,14 @@ func (f *front) isUnix() bool {
 
 // socketOptions are those that a listener's sockets on one of its addresses are opened with.
 func socketOptions(l config.Listener, at config.Bind) listener.Options {
-	return listener.Options{
-		Address: at.Address, Backlog: l.Backlog, IPv6Only: at.IPv6Only, MPTCP: l.MPTCP, Share: l.Share,
+	o := listener.Options{
+		Address: at.Address, Backlog: l.Backlog, IPv6Only: at.IPv6Only, MPTCP: l.MPTCP, Share: l.Share, Netns: l.NetnsPath(),
 		Freebind: l.Freebind, Buffer: l.Buffer, Keeping: keepingOf(l), Extras: extrasOf(l), Rights: rightsOf(l),
 	}
+	if _, is := at.UnixPath(); is { // a file is not of a network
+		o.Netns = ""
+	}
+	return o
 }
 
 func rightsOf(l config.Listener) listener.Rights {
@@ -121,10 +126,14 @@ func (f *front) close() {
 	f.steered.close()
 }
 
-// samePort says whether a group may hold the port of an address to bind to, or its path.
-func samePort(g *listener.Group, bind string) bool {
+// samePort says whether a group may hold the port of an address to bind to in a network
+// namespace, or its path.
+func samePort(g *listener.Group, netns, bind string) bool {
 	if g.Unix() {
 		return g.Address() == bind
+	}
+	if g.Netns() != netns {
+		return false
 	}
 	_, port, err := net.SplitHostPort(bind)
 	return err == nil && port != "0" && port == strconv.Itoa(int(g.Addr().Port()))
@@ -149,7 +158,11 @@ func (f *front) holdOff(seats []int, log *slog.Logger) {
 		for _, seat := range f.group.Seats() {
 			fds = append(fds, f.group.FD(seat))
 		}
-		aside, err := steering.StepAside(f.group.Addr(), fds)
+		var aside *steering.Aside
+		err := netns.Within(f.group.Netns(), func() (err error) {
+			aside, err = steering.StepAside(f.group.Addr(), fds)
+			return err
+		})
 		switch {
 		case err == nil:
 			f.steered.aside = aside

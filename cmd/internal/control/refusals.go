@@ -6,6 +6,7 @@ import (
 
 	"sluice/cmd/internal/config"
 	"sluice/listener"
+	"sluice/listener/netns"
 )
 
 // extrasOf are the options of a listener's sockets that few need.
@@ -25,6 +26,9 @@ func Refusals(c config.Config) (all []error) {
 	}
 	for _, l := range c.Listeners {
 		add("listener", l.Name, extrasOf(l))
+		if err := netns.Within(l.NetnsPath(), func() error { return nil }); err != nil {
+			all = append(all, fmt.Errorf("listener.%s.netns: %w", l.Name, err))
+		}
 		if l.MPTCP {
 			if err := listener.ProbeMultipath(); err != nil {
 				all = append(all, fmt.Errorf("listener.%s.mptcp: %w", l.Name, err))

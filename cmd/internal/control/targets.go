@@ -11,7 +11,7 @@ import (
 // listensOn are the addresses whose connections the front may take; 0.0.0.0 and :: stand
 // for all of a family.
 func (f *front) listensOn() []netip.AddrPort {
-	if f.group == nil {
+	if f.group == nil || f.group.Netns() != "" { // backends are connected to from this namespace
 		return nil
 	}
 	if path, is := f.bind.UnixPath(); is {
