@@ -156,7 +156,8 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 
 				resume := s.stopAcceptor(mode, stopped)
 				defer resume()
-				inService := int(s.status().Acceptors[stopped].Sessions)
+				// It may have been stopped between accept(2) and the count of the session.
+				inService := int(s.status().Acceptors[stopped].Sessions) + 1
 				time.Sleep(2 * time.Second) // twenty times hang_after
 				during := s.status()
 				resume()
@@ -181,13 +182,13 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 				// The watchdog, the sibling it tells and that one's loop may each be late by
 				// as much as anybody on this machine.
 				if slow := slowest(visits, inService); slow > allowed+3*noise {
-					t.Errorf("a client took %v, with the %d in service by the stopped one left out; allowed are %v, and 3 times %v of noise", slow, inService, allowed, noise)
+					t.Errorf("a client took %v, with the %d that may have been in service by the stopped one left out; allowed are %v, and 3 times %v of noise", slow, inService, allowed, noise)
 				}
 				// Who holds sessions may be given nothing more under least, and owes nothing then.
-				if !during.Acceptors[stopped].Hung && inService == 0 {
+				if !during.Acceptors[stopped].Hung && inService == 1 {
 					t.Error("it does not count as hung")
 				}
-				t.Logf("%d clients; in service by the stopped one %d, the slowest of all others %v; noise %v; %d rescued; its share when it is back %.2f",
+				t.Logf("%d clients; in service by the stopped one at most %d, the slowest of all others %v; noise %v; %d rescued; its share when it is back %.2f",
 					len(visits), inService, slowest(visits, inService), noise, rescued(during), share)
 			})
 		}
