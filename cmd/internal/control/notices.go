@@ -19,6 +19,10 @@ func logNotices(log *slog.Logger, notices <-chan proxy.Notice) {
 		log := log.With("acceptor", n.Acceptor, "name", n.Name)
 		switch n.Kind {
 		case proxy.NoticeAcceptPaused:
+			if n.Errno == syscall.EINVAL { // its socket was closed, and the acceptor has yet to hear of it
+				log.Debug("a socket listens no more")
+				continue
+			}
 			log.Error("accepting pauses; connections wait in the queue", "error", n.Errno, "remedy", pauseRemedy(n.Errno))
 		case proxy.NoticeAcceptResumed:
 			log.Info("accepting goes on, the queue is empty")
