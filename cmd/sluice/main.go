@@ -7,7 +7,7 @@
 //	                                 status ─► the admin socket of a running one
 //	                                 top    ─► the same, again and again
 //	                                 reload ─► the admin socket of a running one
-//	                                 backend ─► the same
+//	                                 drain, backend ─► the same
 //	                                 sessions, kill ─► the same
 //	                                 explain, trace ─► the same
 //	                                 log    ─► the same
@@ -32,7 +32,7 @@ import (
 type env struct {
 	stdout, stderr io.Writer
 	vars           config.Environment
-	signals        <-chan os.Signal
+	signals        chan os.Signal
 	help           func(w io.Writer, fs *flag.FlagSet, operands []string) // how a command shows what it takes; nil = printHelp
 }
 
@@ -57,6 +57,7 @@ func commands() []command {
 		{"status", "[-json] [-c FILE | -socket PATH]", "a running sluice at a glance", status},
 		{"top", "[-c FILE | -socket PATH] [-listener NAME] [-pool NAME]", "a running sluice, live in the terminal; ? tells the keys", top},
 		{"reload", "[-c FILE | -socket PATH] [-dry-run]", "put a changed configuration in force", reload},
+		{"drain", "[-c FILE | -socket PATH] [-wait] [-now]", "end a running sluice when its sessions have ended", drain},
 		{"backend", "NAME drain | disable | enable | weight N [-pool POOL] [-for 10m] [-reason TEXT]", "take a backend out, or give it another weight", backend},
 		{"sessions", "[ID] [-from CLIENT] [-to BACKEND] [-idle 5m] [-sort idle] [-limit 100] [-json] ...", "the sessions that a running sluice has", sessions},
 		{"kill", "ID | -max N [-from CLIENT] [-to BACKEND] [-older 1h] ...", "end sessions of a running sluice", killCommand},

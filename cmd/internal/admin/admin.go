@@ -52,6 +52,9 @@ type Options struct {
 	// change. ctx ends when the caller has gone. nil = there is no such verb.
 	Reload func(ctx context.Context, dryRun bool) Verdict
 
+	// Drain begins to end the service, or with now ends it at once. nil = the same.
+	Drain func(now bool) Verdict
+
 	// Backend puts in force what an operator says of a backend. nil = there is no such verb.
 	Backend func(BackendOrder) Verdict
 

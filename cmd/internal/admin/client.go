@@ -47,6 +47,11 @@ func (c *Client) Reload(ctx context.Context, dryRun bool) (Verdict, error) {
 	return c.do(ctx, "reload", url.Values{"dry_run": {strconv.FormatBool(dryRun)}})
 }
 
+// Drain asks the service to end when its sessions have, or now.
+func (c *Client) Drain(ctx context.Context, now bool) (Verdict, error) {
+	return c.do(ctx, "drain", url.Values{"now": {strconv.FormatBool(now)}})
+}
+
 // Backend says what an operator wants of a backend. An order that was refused is a
 // Verdict, not an error.
 func (c *Client) Backend(ctx context.Context, o BackendOrder) (Verdict, error) {

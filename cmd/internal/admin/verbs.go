@@ -40,6 +40,15 @@ func (s *Server) verbs(mux *http.ServeMux) *http.ServeMux {
 			return s.o.Reload(ctx, dryRun), []slog.Attr{slog.Bool("dry_run", dryRun)}, nil
 		}))
 	}
+	if s.o.Drain != nil {
+		mux.HandleFunc("POST /drain", s.verb("drain", func(_ context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
+			now, err := truth(r.URL.Query().Get("now"))
+			if err != nil {
+				return Verdict{}, nil, err
+			}
+			return s.o.Drain(now), []slog.Attr{slog.Bool("now", now)}, nil
+		}))
+	}
 	if s.o.Backend != nil {
 		mux.HandleFunc("POST /backend", s.verb("backend", func(_ context.Context, r *http.Request) (Verdict, []slog.Attr, error) {
 			o, err := readOrder(r.URL.Query())

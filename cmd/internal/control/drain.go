@@ -3,10 +3,50 @@ package control
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
+	"sluice/cmd/internal/admin"
 	"sluice/proxy"
 )
+
+// leave is the verb drain: it does what SIGTERM does, and with now what a second one does.
+// Asked again, it says how far the drain is. It may be called by any goroutine.
+func (s *service) leave(now bool) admin.Verdict {
+	first := s.leaving.CompareAndSwap(false, true) && !s.draining.Load()
+	var signals int
+	if first {
+		signals++
+	}
+	if now {
+		signals++
+	}
+	for range signals {
+		select {
+		case s.Signals <- syscall.SIGTERM:
+		default:
+			return s.verdict(false, "the service has signals to heed already: ask again", nil)
+		}
+	}
+	inForce, _ := s.shown()
+	limits, sessions := inForce.config.Limits, int64(0)
+	for _, st := range inForce.seats {
+		sessions += s.board.Acceptor(st.number).Sessions.Load()
+	}
+	left := fmt.Sprintf("%d sessions", sessions)
+	if sessions == 1 {
+		left = "1 session"
+	}
+	switch {
+	case now:
+		return s.verdict(true, "ends now, and cuts "+left, nil)
+	case !first:
+		return s.verdict(true, "drains already; left: "+left, nil)
+	case limits.DrainDelay > 0:
+		return s.verdict(true, fmt.Sprintf("is not ready from now on, and drains in %s: then %s at most for %s", limits.DrainDelay, limits.DrainTimeout, left), nil)
+	}
+	return s.verdict(true, fmt.Sprintf("drains: %s at most for %s", limits.DrainTimeout, left), nil)
+}
 
 // delayDrain tells that the service is about to end, and has it serve on until the
 // returned channel fires. It takes no reload any more; names are still looked up.

@@ -45,7 +45,7 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 func (e *endpoints) serve(s *service) {
 	desk := &sessions.Desk{Mover: s.movement.Mover, Names: &s.access.Names, Records: s.access, Recording: s.records.steps, Seats: s.placed}
 	e.server = admin.New(admin.Options{
-		Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel,
+		Snapshot: s.snapshot, Log: s.Log, Reload: s.reload, Backend: s.order, LogLevel: s.logLevel, Drain: s.leave,
 		Sessions: desk.Find, Trace: desk.Trace, Rebalance: s.rebalance, Explain: s.explain, TokenPlace: s.tokenPlace,
 		Kill: func(o admin.KillOrder) admin.Verdict {
 			ok, text := desk.Kill(o)

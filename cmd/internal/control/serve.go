@@ -62,7 +62,7 @@ type Options struct {
 	Level   *slog.LevelVar
 	Lost    func() uint64           // lines that the log has lost
 	Stdout  io.Writer               // for the access log; nil = nowhere
-	Signals <-chan os.Signal        // HUP reloads, USR1 opens the access log anew; of the others the first drains (after drain_delay), the second ends at once
+	Signals chan os.Signal          // HUP reloads, USR1 opens the access log anew; of the others the first drains (after drain_delay), the second ends at once; the verb drain sends them here, too
 	Started func(Addresses, Finder) // called once the service is live; may be nil
 }
 
@@ -99,6 +99,7 @@ type service struct {
 	started  time.Time
 	ready    atomic.Bool
 	draining atomic.Bool
+	leaving  atomic.Bool // the verb drain was asked for
 	reloads  reloads
 	jobs     chan func()
 	endings  chan int // seats whose acceptor has ended
