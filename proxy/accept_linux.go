@@ -11,11 +11,11 @@ const (
 	// acceptBudget bounds the connections of a turn and queue: HAProxy measured 4 to be
 	// better than 64 at every number of threads (its commit 66161326f). A turn begins
 	// with one, as mostly there is no second and asking for it would be a system call
-	// more for each short connection; each turn that finds the queues told of again
+	// more for each short connection; each turn in which epoll names the queues again
 	// doubles that, and the first EAGAIN ends it.
 	acceptBudget = 4
-	// waitSample is of how many connections one is asked how long it waited in the
-	// queue; a rescued one is always asked.
+	// Of waitSample connections one is asked how long it waited in the queue; a
+	// rescued one always is.
 	waitSample = 8
 	// A lack of descriptors or memory makes accepting pause, 10 ms doubling to 1 s.
 	minPause = 10 * time.Millisecond
@@ -26,7 +26,7 @@ const (
 )
 
 // watchSockets asks epoll to tell of connections that wait for the acceptor of,
-// level-triggered: what is left in a queue is told again.
+// level-triggered: it names a queue again while something is left in it.
 func (a *Acceptor) watchSockets(of *served) {
 	for _, l := range a.bound.listeners {
 		if l.phase.accepts() {
@@ -46,7 +46,7 @@ func (a *Acceptor) watchSocket(l *listener, of *served) {
 		events |= epollExclusive
 	}
 	errno := a.sys.Watch(a.epoll, fd, syscall.EpollEvent{Events: events, Fd: int32(of.seat<<16) | int32(l.ID.Index()), Pad: padListener})
-	if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try the queue would never be told of
+	if errno != 0 && errno != syscall.EEXIST { // a lack of memory: without another try epoll would never name the queue
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 	}
 }
@@ -65,7 +65,7 @@ func (a *Acceptor) watchMail(of *served) {
 
 func (a *Acceptor) unwatchSockets(of *served) {
 	for _, l := range a.bound.listeners {
-		if fd := of.socketOf(l); fd >= 0 && l.phase.accepts() { // else the descriptor may be somebody else's by now
+		if fd := of.socketOf(l); fd >= 0 && l.phase.accepts() { // else the descriptor may be another file's by now
 			a.sys.Unwatch(a.epoll, fd)
 		}
 	}
@@ -93,7 +93,7 @@ func (a *Acceptor) acceptReady() {
 		a.pauseFor = 0
 		a.notify(Notice{Kind: NoticeAcceptResumed})
 	}
-	// Those who are accepted and lack a descriptor come first.
+	// Accepted sessions that lack a descriptor come first.
 	if a.paused && a.now >= a.resumeAt && a.lacking == 0 {
 		a.paused = false
 		a.cells.Paused.Store(0)
@@ -112,7 +112,7 @@ func (a *Acceptor) acceptReady() {
 		switch {
 		case a.paused:
 			return
-		case of == nil: // it stopped to hang, and was told of before that
+		case of == nil: // it no longer hangs, and epoll named it before that
 		case r.listener == mailbox:
 			a.receive(of)
 		default:
@@ -161,8 +161,8 @@ func (a *Acceptor) acceptFrom(l *listener, of *served) bool {
 	if lack {
 		a.pause(Notice{Kind: NoticeAcceptPaused, Name: l.Name, Errno: errno})
 	}
-	// What is no lack took a broken connection off the queue: accept(2) passes on errors
-	// of the new socket.
+	// An error that is no lack took a broken connection off the queue: accept(2) passes
+	// on errors of the new socket.
 	return !lack
 }
 
@@ -178,7 +178,7 @@ func classifyAccept(errno syscall.Errno) (class metrics.AcceptError, lack bool) 
 		return metrics.AcceptENOBUFS, true
 	case syscall.ENOMEM:
 		return metrics.AcceptENOMEM, true
-	case syscall.EPERM: // a firewall or a sandbox: what is left in the queue would be told again for ever
+	case syscall.EPERM: // a firewall or a sandbox: epoll would name the queue again for ever
 		return metrics.AcceptEPERM, true
 	}
 	if peers(errno) {

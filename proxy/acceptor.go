@@ -73,7 +73,7 @@ type loop struct {
 // intake is how it accepts, and helps siblings with it.
 type intake struct {
 	serving  []served // whose sockets it accepts from: first its own, then hung siblings'
-	ready    []ready  // which of these epoll told of in this turn
+	ready    []ready  // which of these epoll named in this turn
 	settling []*listener
 	burst    int // how many connections a turn takes from a queue now
 	accepted uint64

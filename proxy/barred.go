@@ -11,19 +11,19 @@ import (
 // it waits until one of them ends, whichever acceptor has that.
 //
 //	judge: too many ──► bar ──► waits ──► called: one has ended ──► judge again ──► dial
-//	                     │        │ ▲               │ somebody else was faster
+//	                     │        │ ▲               │ another was faster
 //	                     │        │ └───────────────┘
 //	                     │        ├── Guard.Delay is over ──► source_sessions
 //	                     │        └── its client leaves, ... ─► as ever
 //	                     └─ max_waiting wait already ──► source_sessions
 //
-// It counts as waiting, and takes no session of its source meanwhile. Who lets go a session
-// of a full source calls the first that waits for it at each acceptor, by mail without a
-// connection in it. Which of these gets in, and whether somebody new is faster than all of
-// them, is up to the moment: first come, first served holds among those of one acceptor that
-// are called, and nobody waits for longer than Delay. Whoever waits looks by himself as well,
-// about six times a second (park): so a letter that is lost, a worker that died and a limit
-// that was raised cost a moment.
+// It counts as waiting, and takes no session of its source meanwhile. An acceptor that ends a
+// session of a full source calls the first that waits for it at each acceptor, by mail
+// without a connection in it. Which of these gets in, and whether a new one is faster than
+// all of them, is a matter of chance: first come, first served holds among those of one
+// acceptor that are called, and none waits for longer than Delay. Each that waits also looks
+// by itself, about six times a second (park): so a letter that is lost, a worker that died
+// and a limit that was raised cost a moment.
 
 // barring is a barred session, in the order in which they came; it may have gone.
 type barring struct {
@@ -40,7 +40,7 @@ func (a *Acceptor) mayBeBarred(l *listener, e entry) bool {
 	return e.barred != 0 && l.Guard.bars() && a.takeWaiting(l)
 }
 
-// bar lets a session wait that was counted as waiting.
+// bar lets a session that was counted as waiting wait.
 func (a *Acceptor) bar(slot int32, s *session, l *listener, source uint32) outcome {
 	o := a.openings.of(s)
 	o.awaiting, o.barred, o.barredUntil = true, source, a.tick+ticks(l.Guard.Delay)
@@ -75,7 +75,7 @@ func (a *Acceptor) unbar(slot int32, s *session) outcome {
 	o, l := a.openings.of(s), a.listenerOf(s)
 	o.called = false
 	from := a.clientOf(s).Addr()
-	if !from.IsValid() && !l.Unix { // it was reset, and epoll is about to tell
+	if !from.IsValid() && !l.Unix { // it was reset, and epoll is about to say so
 		return over(brokenAt(client))
 	}
 	e, reject, ok := a.judge(l, from, time.Duration(o.barredUntil-min(a.tick, o.barredUntil))*tickLength)

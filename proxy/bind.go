@@ -14,7 +14,7 @@ import (
 type View struct {
 	Own    Sockets
 	Groups map[metrics.ID]Group   // of each of the Plan's listeners
-	Mail   []int                  // by seat, where to pass a connection on to; -1 = nobody is there
+	Mail   []int                  // by seat, where to pass a connection on to; -1 = none is there
 	Access map[uint64]*access.Set // by the number that listeners' Guards have
 }
 
@@ -77,7 +77,7 @@ type pooled struct {
 	picker   *pool.Picker
 
 	budget     *budget // of retries; nil = no bound. The loop's alone
-	complained int64   // clock at which the operator was told of a lack, last
+	complained int64   // clock at which the operator last heard of a lack
 	origins    origins
 	plain      bool       // it was told that the kernel has no Multipath TCP
 	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go

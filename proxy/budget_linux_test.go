@@ -49,7 +49,7 @@ func TestRetryBudget(t *testing.T) {
 }
 
 // One that refuses and was not known to costs nothing, nor does an address family that is
-// not here: the budget is for those who keep failing.
+// not here: the budget is for targets that keep failing.
 func TestRetryBudgetIsNotForNews(t *testing.T) {
 	w := newWorld(t, many(50, 2), func(p *Plan) { p.Pools[0].RetryBudget = 0.01 })
 	w.faults["connect"] = always(syscall.ECONNREFUSED)[:40]

@@ -28,7 +28,7 @@ func (a *Acceptor) commit(b *Bound) {
 	for _, l := range b.listeners {
 		before := old.find(l.ID)
 		touched = a.inherit(l, before) || touched
-		if before == nil || before.settling { // who had the seat before may have left picks in flight
+		if before == nil || before.settling { // the acceptor that had the seat before may have left picks in flight
 			a.settle(l)
 		}
 		if l.phase.accepts() && (before == nil || !before.phase.accepts()) {
@@ -47,7 +47,7 @@ func (a *Acceptor) commit(b *Bound) {
 }
 
 // keep holds on to listeners that the Plan has left out while a session has them, which
-// it should not: who comes late to a Plan must not fall over it.
+// it should not: an acceptor that comes late to a Plan must not fail on it.
 func (b *Bound) keep(old *Bound) {
 	for i, l := range old.byIndex {
 		if l == nil || l.cells.Active.Load() == 0 || i < len(b.byIndex) && b.byIndex[i] != nil {
@@ -62,14 +62,14 @@ func (b *Bound) keep(old *Bound) {
 	}
 }
 
-// inherit says whether l's sessions must be looked at, for a deadline of theirs is
-// another than before, or they are to be cut.
+// inherit says whether l's sessions must be looked at, because a deadline of
+// theirs has changed, or they are to be cut.
 func (a *Acceptor) inherit(l, before *listener) (touched bool) {
 	if before == nil {
 		return false
 	}
 	changed := l.MaxDuration != before.MaxDuration
-	// A sweep that is under way begins anew: who was not yet reached is not forgotten.
+	// A sweep that is under way begins anew: sessions that it had not reached are not forgotten.
 	l.rejitter = changed || before.rejitter && a.sweep.active()
 	l.retune = l.ToBackend != before.ToBackend || before.retune && a.sweep.active()
 	l.repace = l.Paces != before.Paces || before.repace && a.sweep.active()

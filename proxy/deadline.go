@@ -42,14 +42,14 @@ func (a *Acceptor) nearest(s *session) (tick uint32, reason metrics.Reason) {
 	}
 	l := a.listenerOf(s)
 	if !s.tuned {
-		sooner(a.tuneTick(s), metrics.ReasonInternal) // it ends nobody, see expired
+		sooner(a.tuneTick(s), metrics.ReasonInternal) // it ends no session, see expired
 	}
 	if s.maxTick != 0 {
 		sooner(s.maxTick, metrics.ReasonMaxDuration)
 	}
 	for d := range s.half {
 		if w := s.half[d].wake; w != 0 {
-			sooner(w, metrics.ReasonInternal) // it ends nobody either
+			sooner(w, metrics.ReasonInternal) // it ends no session either
 		}
 	}
 	if l.FirstByteTimeout > 0 && !s.half[toBackend].heard && s.half[toBackend].wake == 0 {
@@ -126,10 +126,10 @@ const tuneAfter = time.Second
 func (a *Acceptor) tuneTick(s *session) uint32 { return a.tickAt(s.opened) + ticks(tuneAfter) }
 
 // drains says whether a receiver still takes what it was sent: a reader that is slower than
-// its socket's buffer is large may take minutes over the last write. Nobody looks before
-// the deadline has come, so all that is known then is how much is left; the session gets its
-// time once more, and is idle if that is as much at the end of it. So one whose reader has
-// stopped ends after one to two times its limit.
+// its socket's buffer is large may take minutes over the last write. It is not looked at
+// before the deadline has come, so all that is known then is how much is left; the session
+// gets its time once more, and is idle if that is as much at the end of it. So one whose
+// reader has stopped ends after one to two times its limit.
 func (a *Acceptor) drains(s *session) bool {
 	var left uint32
 	for _, fd := range s.fd {

@@ -2,16 +2,16 @@ package proxy
 
 import "syscall"
 
-// Whose an errno is.
+// Where an errno belongs.
 //
 //	the moment's    EAGAIN, EINTR                       call again, when epoll tells or at once
 //	the peer's      ECONNRESET, EPIPE, ETIMEDOUT, ...   client_reset, backend_reset
-//	sluice's lack   EMFILE, ENFILE, ENOMEM, ENOBUFS     accepting pauses, who dials waits (lacking); streams are copied
+//	sluice's lack   EMFILE, ENFILE, ENOMEM, ENOBUFS     accepting pauses, dialing waits (lacking); streams are copied
 //	the machine's   all others: EPERM and ENOSYS of a   copy in place of splice(2); where there is nothing in its place
 //	                sandbox, EINVAL, EOPNOTSUPP         internal_error, and never the peer's fault
 
-// peers says that an errno tells of the connection or of the way to whoever is at its other
-// end: what TCP itself ends with, and what an ICMP error says of a connection that died of it.
+// peers says that an errno is about the connection or the way to its other end: what TCP
+// itself ends with, and what an ICMP error says of a connection that died of it.
 func peers(errno syscall.Errno) bool {
 	switch errno {
 	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ENOTCONN, syscall.ECONNABORTED, syscall.ECONNREFUSED, syscall.ESHUTDOWN,

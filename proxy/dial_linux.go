@@ -27,7 +27,7 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 		}
 		from := a.source(s, p)
 		if p.Transparent && !from.IsValid() && !a.listenerOf(s).Unix {
-			return over(brokenAt(client)) // it has gone: nobody connects in its name, and none with ours
+			return over(brokenAt(client)) // it has gone: no connect is made in its name, nor with ours
 		}
 		i := p.picker.Pick(o.tried[:o.tries], from)
 		if i == pool.Full {
@@ -47,7 +47,7 @@ func (a *Acceptor) dial(slot int32, s *session) outcome {
 		class, errno := a.connect(slot, s, p, t, from)
 		a.setLacking(s, lacking(errno))
 		switch {
-		case errno == noPlace: // somebody else got the last one
+		case errno == noPlace: // another session got the last one
 		case errno == 0 || errno == syscall.EINPROGRESS:
 			o.until = a.tick + ticks(min(p.ConnectTimeout, suspectAfter))
 			return outcome{state: stateDialing}
@@ -156,7 +156,7 @@ func (a *Acceptor) prepare(fd, family int, p *pooled, buffer int) syscall.Errno 
 
 // pick counts s on a target: in the word that pickers look at, which all acceptors
 // share, and in the cell that says what to give back should this process die.
-// One that is full takes nobody.
+// One that is full takes none.
 func (a *Acceptor) pick(s *session, id metrics.ID) bool {
 	s.target = uint16(id.Index())
 	c := a.targetOf(s)
@@ -239,8 +239,8 @@ func (a *Acceptor) dialing(slot int32, s *session) outcome {
 // on a port of this machine, the kernel may choose that port as the source, and then
 // the SYN is answered by its sender: once in 17,000 connects to a free even port of
 // the ephemeral range, measured on loopback. The client would hear itself, and the
-// backend find its port taken. It takes many connects that fail, so nobody else pays
-// for the look.
+// backend find its port taken. It takes many connects that fail, so no other pays for
+// the look.
 func (a *Acceptor) metItself(s *session) bool {
 	if a.Board.Failing()[s.target].Load() == 0 {
 		return false
@@ -263,7 +263,7 @@ func (a *Acceptor) dialFailed(slot int32, s *session, class metrics.ConnectError
 
 // unanswered is called when a connect has had no answer for some time: its target is
 // ranked last from then on, and the session goes on to wait. If another one does so
-// already, this one goes to somebody else; but once only, for with a network that slow it
+// already, this one goes to another; but once only, for with a network that slow it
 // would find the same everywhere.
 func (a *Acceptor) unanswered(slot int32, s *session) outcome {
 	o, p := a.openings.of(s), a.poolOf(s)
@@ -331,7 +331,7 @@ func (a *Acceptor) mayTryAgain(s *session, p *pooled, id metrics.ID, class metri
 	if int(o.charged) > p.Retries || o.resort && o.tries == maxTries {
 		return false
 	}
-	if o.tries < maxTries { // who is not noted is ranked last by now
+	if o.tries < maxTries { // one that is not noted is ranked last by now
 		o.tried[o.tries] = id
 		o.tries++
 	}
@@ -376,7 +376,7 @@ func lacking(errno syscall.Errno) bool {
 // errno tells: see begin.
 func classifyConnect(errno syscall.Errno) metrics.ConnectError {
 	switch errno {
-	case syscall.ECONNREFUSED, syscall.ENOENT: // ENOENT: a unix socket that nobody has made
+	case syscall.ECONNREFUSED, syscall.ENOENT: // ENOENT: a unix socket that is not there
 		return metrics.ConnectRefused
 	case syscall.ETIMEDOUT:
 		return metrics.ConnectTimeout

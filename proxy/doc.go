@@ -6,7 +6,7 @@
 //	Plan, View ─ Bind, Commit ─► ┌─ one goroutine ───────────────────┐
 //	  (Groups, sockets, mail)    │ epoll ─► turn:                    │ ──► bytes, FIN and RST, as they came
 //	                             │   1 events    note what is ready  │ ──► cells of the board: every count
-//	connections ──── accept4 ──► │   2 run list  who asks for little │ ──► Notices: changes for the log
+//	connections ──── accept4 ──► │   2 run list  those asking little │ ──► Notices: changes for the log
 //	(passed on) ─────── mail ──► │   3 wheel     deadlines           │ ──► Rows: how it stands, for steering
 //	                             │   4 posted    a new Plan, calls   │
 //	Rescue, Close ────── post ─► │   5 accept    a few new ones      │
@@ -27,8 +27,8 @@
 // while it has bytes in them, an opening record until both ends are connected.
 //
 // All state belongs to the loop's goroutine. The exported methods leave a note for it and
-// wait for nothing (Holds: for a second), so that a loop that hangs holds nobody up. The
-// loop never logs, locks for long, allocates per session or sleeps other than in
+// wait for nothing (Holds: for a second), so that a loop that hangs holds no caller up.
+// The loop never logs, locks for long, allocates per session or sleeps other than in
 // epoll_wait(2).
 //
 // The connections are watched edge-triggered, once and for all events. Each file below

@@ -6,12 +6,12 @@ import (
 	"sluice/metrics"
 )
 
-// A target may take connections and serve nobody: its process is overloaded, or something
+// A target may take connections and serve none: its process is overloaded, or something
 // in front of it accepts. Sessions tell. One that the target ends within Ejection.Early of
 // its connect, before it has said a word, is a strike; a first word, or a session that
-// outlasts that time, takes all strikes back. Who has EarlyCloses of them in a row is
-// ejected: picked last, like a target that takes no connections (failing.go), and probed
-// when its time is over.
+// outlasts that time, takes all strikes back. A target with EarlyCloses of them in a row
+// is ejected: picked last, like a target that takes no connections (failing.go), and
+// probed when its time is over.
 //
 //	works ◄──► struck ──enough in a row──► ejected ──its time is over, a probe connects──┐
 //	  ▲                     ▲  the next early close is enough, for twice the time        │
@@ -19,8 +19,8 @@ import (
 //
 // Of a tier of the pool MaxShare may be out: down by its checks, taken out by an operator,
 // failing or ejected. With more none is ejected for this: the others could not bear it, and
-// clients that provoke it must not empty a pool. Nor is one while the pool is in panic, which
-// has let those come back that were (package health).
+// clients that provoke it must not empty a pool. None is ejected either while the pool is in
+// panic, which has let back those that were (package health).
 
 // provingFrom is when a session that now begins to relay is no longer watched, in
 // milliseconds of the clock; 0 = it is not.
@@ -42,7 +42,7 @@ func (a *Acceptor) proves(s *session) {
 	}
 }
 
-// judgeEnd looks how a session ends that was watched to its end.
+// judgeEnd looks at how a session ends that was watched to its end.
 func (a *Acceptor) judgeEnd(s *session, reason metrics.Reason) {
 	refused := reason == metrics.ReasonStartTLSRefused || reason == metrics.ReasonStartTLSTimeout // however long it took
 	late := !refused && int32(a.millis()-s.proving) > 0
@@ -104,8 +104,8 @@ func (a *Acceptor) capped(p *pooled) {
 	a.complain(p, Notice{Kind: NoticeEjectionCapped, Name: p.Name})
 }
 
-// hasRoom says whether so many more of a tier may be out. It looks at each target, which
-// only costs when one is ejected.
+// hasRoom says whether that many more of a tier may be out. It looks at each
+// target, which only costs when one is ejected.
 func (p *pooled) hasRoom(a *Acceptor, backup bool, more int) bool {
 	if a.Board.Panics()[p.ID.Index()].Load() != 0 {
 		return false

@@ -127,7 +127,7 @@ func TestEjectedIsNotRestoredByASession(t *testing.T) {
 	w := newWorld(t, ejecting(1, 1))
 	w.session(0, w.reset)
 	w.session(0, w.reset)
-	w.session(0, w.reset) // nobody else is there
+	w.session(0, w.reset) // no other is there
 	if f := w.failure(0); f.Word() != "early_close" || f.Failures() != 1 {
 		t.Errorf("%s, %d in a row", f.Word(), f.Failures())
 	}
@@ -214,7 +214,7 @@ func TestConnectFailuresInARow(t *testing.T) {
 }
 
 // Of sessions on their way to a silent target one waits for the answer. The others go to
-// somebody else, once each, and at no cost to their retries.
+// another, once each, and at no cost to their retries.
 func TestOneWaitsForASilentTarget(t *testing.T) {
 	w := newWorld(t, many(2, 0))
 	w.queue = 6

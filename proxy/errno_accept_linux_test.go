@@ -29,7 +29,7 @@ func TestAcceptErrno(t *testing.T) {
 		{syscall.EHOSTUNREACH, metrics.AcceptECONNABORTED, false},
 		{syscall.EPERM, metrics.AcceptEPERM, true},
 		{syscall.ENOSYS, metrics.AcceptOther, true},
-		{syscall.EINVAL, metrics.AcceptOther, true}, // the socket listens no more: it would be told for ever
+		{syscall.EINVAL, metrics.AcceptOther, true}, // the socket listens no more: epoll would name it for ever
 	} {
 		t.Run(e.errno.Error(), func(t *testing.T) {
 			w := newWorld(t)
@@ -68,8 +68,8 @@ func TestAcceptInterrupted(t *testing.T) {
 	w.settled()
 }
 
-// A lack that lasts is asked about ever more seldom, up to once a second, and told
-// once; its end is told too.
+// A lack that lasts is asked about less and less often, down to once a second. It
+// is reported once, and so is its end.
 func TestAcceptBacksOff(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.EINVAL} {
 		w := newWorld(t)

@@ -71,7 +71,7 @@ func TestDialGivesUp(t *testing.T) {
 			switch class {
 			case metrics.ConnectTimeout:
 				want = metrics.ReasonConnectTimeout
-			case metrics.ConnectNoPorts: // it waits for a port, without rest for nobody
+			case metrics.ConnectNoPorts: // it waits for a port, and the loop rests
 				if s.state != stateWaiting {
 					t.Fatalf("state %d, want waiting", s.state)
 				}
@@ -114,8 +114,8 @@ func TestDialWaitsForDescriptors(t *testing.T) {
 	}
 }
 
-// A lack that lasts is waited out, without spinning and with nobody new accepted: it
-// is not the client's fault either.
+// A lack that lasts is waited out, without spinning and with nothing new accepted:
+// it is not the client's fault either.
 func TestDialWaitsOutALack(t *testing.T) {
 	w := newWorld(t)
 	w.faults["socket"] = always(syscall.EMFILE)
@@ -214,7 +214,7 @@ func (w *world) wantErrors(class metrics.ConnectError, n uint64) {
 	}
 }
 
-// One that leaves while it waits for a descriptor holds nobody up behind it.
+// One that leaves while it waits for a descriptor holds no other up behind it.
 func TestClientLeavesDuringALack(t *testing.T) {
 	w := newWorld(t)
 	w.faults["socket"] = []syscall.Errno{syscall.EMFILE}
@@ -231,7 +231,7 @@ func TestClientLeavesDuringALack(t *testing.T) {
 	w.settled()
 }
 
-// Nor does one that has got its descriptor and now waits for a source port.
+// The same holds for one that has its descriptor and now waits for a source port.
 func TestLackEndsWithTheDescriptor(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { p.Pools[0].ConnectTimeout = time.Minute })
 	w.faults["socket"] = []syscall.Errno{syscall.EMFILE}

@@ -88,7 +88,7 @@ func TestRelayErrno(t *testing.T) {
 	}
 }
 
-// A peer that is gone when it should be told of an end is a reset.
+// A peer that is gone when it should hear of an end is a reset.
 func TestShutdownErrno(t *testing.T) {
 	w := newWorld(t)
 	s, f := w.relaying()
@@ -135,8 +135,8 @@ func TestSpliceDenied(t *testing.T) {
 	w.settled()
 }
 
-// A pipe that cannot even be read ends its session: its bytes are lost, and nobody is told
-// that all came through.
+// A pipe that cannot even be read ends its session: its bytes are lost, and neither side
+// is told that all came through.
 func TestPipeCannotBeRead(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelaySplice })
 	s, f := w.relaying()

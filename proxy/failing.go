@@ -27,7 +27,7 @@ const (
 	suspectAfter = 250 * time.Millisecond
 )
 
-// timeFor is how long a target is ranked last that has failed so many times in a row.
+// timeFor is how long a target with this many failures in a row is ranked last.
 func (a *Acceptor) timeFor(p *pooled, failures int) time.Duration {
 	first, longest, jitter := firstTime, longestTime, timeJitter
 	if e := p.Ejection; e.Time > 0 {
@@ -91,7 +91,7 @@ func (a *Acceptor) failedAgain(p *pooled, id metrics.ID, was metrics.Failure, cl
 	return true
 }
 
-// suspect ranks a target last to which a connect goes unanswered. Should its session go
+// suspect ranks last a target to which a connect goes unanswered. Should its session go
 // before it is decided, a probe decides.
 func (a *Acceptor) suspect(p *pooled, id metrics.ID) {
 	next := metrics.NewFailure(time.Duration(a.now)+p.ConnectTimeout, 0, a.Seat, metrics.ConnectTimeout)
@@ -100,8 +100,8 @@ func (a *Acceptor) suspect(p *pooled, id metrics.ID) {
 	}
 }
 
-// works notes that a target took a session's connection. Of one that was ejected for what
-// comes after that it says nothing.
+// works notes that a target took a session's connection. It says nothing of one that was
+// ejected for what comes after that.
 func (a *Acceptor) works(p *pooled, id metrics.ID) {
 	if p.Ejection.ConnectFailures > 1 {
 		if strikes := &a.Board.Strikes()[id.Index()]; strikes.Load().Connects > 0 {

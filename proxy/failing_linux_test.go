@@ -197,7 +197,7 @@ func TestUnansweredIsSuspect(t *testing.T) {
 }
 
 // The targets of a seat that has left, of a hung one, and of a process before this one
-// are probed by somebody, and by one acceptor only.
+// are probed, and by one acceptor only.
 func TestProbesAreTakenOver(t *testing.T) {
 	w := newWorld(t, many(4, 0))
 	for i, seat := range []int{0, 1, 2, 3} { // own, serving, leaving, none

@@ -13,7 +13,7 @@ import (
 //
 //	Plan.Foresee      who may enter, which route and pool: any goroutine that has the Plan and the board
 //	Survey with Ways  which targets an acceptor would give it, one after the other: the loop's own
-//	                  picker, whose turns nobody else knows
+//	                  picker, which alone knows its turns
 //
 // Both use what the loop uses, and take nothing: no place, no turn, nothing of a rate.
 

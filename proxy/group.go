@@ -14,11 +14,11 @@ type Row interface {
 	Load() int64    // connections it holds or is about to get
 	Pick()          // one more was picked for it
 	Accepted()      // one has come, a picked one if any is in flight: it is held now
-	Lost()          // one has gone to somebody else, the same
+	Lost()          // one has gone to another acceptor, the same
 	Hold(n int64)   // it holds n more than before, not by being picked
 	Open(open bool) // whether it takes new connections
 
-	// Beat is told that it turned at CLOCK_MONOTONIC now; empty: nothing waits for it.
+	// Beat notes that it turned at CLOCK_MONOTONIC now; empty: nothing waits for it.
 	// It returns whether picks are out of which nothing has come yet: some never will, and
 	// another Beat soon forgives those.
 	Beat(now int64, empty bool) (inFlight bool)
@@ -107,8 +107,8 @@ func (a *Acceptor) receive(of *served) {
 	}
 }
 
-// ready names a socket that epoll told of: seat of's socket of a listener, by its index,
-// or (listener = mailbox) what is passed on to it.
+// ready names a socket that epoll reported: seat of's socket of a listener, by its
+// index, or (listener = mailbox) what is passed on to it.
 type ready struct{ of, listener int }
 
 const mailbox = -1
@@ -119,7 +119,7 @@ type served struct {
 	sockets Sockets
 }
 
-// servedSeat finds a seat among those served; nil when it is not, any more.
+// servedSeat finds a seat among those served; nil when it is no longer.
 func (a *Acceptor) servedSeat(seat int) *served {
 	for i := range a.serving {
 		if a.serving[i].seat == seat {

@@ -86,7 +86,7 @@ func (a *Acceptor) enterLearnt(slot int32, s *session, l *listener) outcome {
 	return a.dial(slot, s)
 }
 
-// reasonOf is how a session ends that has begun before it could be judged.
+// reasonOf is how a session that began before it could be judged ends.
 var reasonOf = [metrics.NumRejects]metrics.Reason{
 	metrics.RejectDenied:         metrics.ReasonDenied,
 	metrics.RejectSourceSessions: metrics.ReasonSourceSessions,
@@ -94,7 +94,7 @@ var reasonOf = [metrics.NumRejects]metrics.Reason{
 	metrics.RejectRate:           metrics.ReasonRate,
 }
 
-// judge says why a client may not enter that may be delayed for as long as patience. What
+// judge says why a client may not enter; it may be delayed for as long as patience. What
 // it takes is given back then.
 func (a *Acceptor) judge(l *listener, client netip.Addr, patience time.Duration) (e entry, reject metrics.Reject, ok bool) {
 	g := &l.Guard
@@ -131,7 +131,7 @@ func (a *Acceptor) holdSource(slot int32, source uint32) {
 	a.sourceOf[slot] = source
 }
 
-// leaveSource does that, and calls who waits for it.
+// leaveSource does that, and calls the sessions that wait for it.
 func (a *Acceptor) leaveSource(slot int32, l *listener) {
 	if int(slot) >= len(a.sourceOf) || a.sourceOf[slot] == 0 {
 		return

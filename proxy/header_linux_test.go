@@ -48,8 +48,8 @@ func TestProxyHeaderIsTakenOff(t *testing.T) {
 	}
 }
 
-// The header goes first however little the backend takes at once, and nobody is woken in
-// vain while it takes nothing.
+// The header goes first however little the backend takes at once, and the loop is not
+// woken in vain while it takes nothing.
 func TestHeaderBeforeTheFirstByte(t *testing.T) {
 	for room := range 40 {
 		w := newWorld(t, introducing)

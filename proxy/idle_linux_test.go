@@ -117,7 +117,7 @@ func TestDeadlineWaitsForAllEvents(t *testing.T) {
 		}
 		w.once()
 	}
-	full() // the loop is told of s in the turn after this one
+	full() // the loop hears of s in the turn after this one
 	w.turn(w.on(s.fd[client], epollIn))
 	if s.state != stateRelaying {
 		t.Fatalf("closed as %q, though its bytes had come", w.ended())

@@ -10,8 +10,9 @@ import (
 //
 //	admit ─► note lent ─► connect, established, delivered: noted ─► end: one record ─► note given back
 //
-// While nobody wants records no session has a note, and each of these steps is one
-// test. A session that began then and ends later has none, and its record says so.
+// While no records are wanted no session has a note, and each of these steps is
+// one test. A session that began then and ends later has none, and its record says
+// so.
 
 // journaling is the acceptor's end of the journal.
 type journaling struct {
@@ -95,7 +96,7 @@ func (a *Acceptor) noteRoute(s *session, route metrics.ID) {
 	}
 }
 
-// noteClient is told whose connection it really is.
+// noteClient notes whose connection it really is.
 func (a *Acceptor) noteClient(s *session, client journal.Peer) {
 	if s.note != 0 {
 		a.notes.at(s.note).client = client
@@ -112,7 +113,7 @@ func (a *Acceptor) noteDial(s *session, target metrics.ID) {
 	a.noteStep(s, journal.KindDialed)
 }
 
-// noteDialFailed is told why the connect failed that was noted last.
+// noteDialFailed notes why the connect that was noted last failed.
 func (a *Acceptor) noteDialFailed(s *session, class metrics.ConnectError) {
 	if s.note != 0 && a.want&journal.WantSteps != 0 {
 		a.describe(a.notes.at(s.note).slot, s, journal.KindDialFailed)
@@ -208,7 +209,7 @@ func (a *Acceptor) describe(slot int32, s *session, kind journal.Kind) {
 			a.record.Route = metrics.ID(s.route - 1)
 			a.record.Flags |= journal.Routed
 		}
-		if s.picked { // the generation is not known any more; the index is nobody else's while it lives
+		if s.picked { // the generation is not known any more; the index is no other's while it lives
 			a.record.Target, a.record.Tries = metrics.ID(s.target), 1
 		}
 		return

@@ -14,8 +14,9 @@ import (
 )
 
 // checkJournal is run at the end of every test: the journal has told of each session
-// once, with the reason that was counted, and all notes are given back. What it was
-// written over the reader has counted, and then there is nothing to compare.
+// once, with the reason that was counted, and all notes are given back. If records
+// were overwritten unread, the reader has counted them, and there is nothing to
+// compare.
 func (s *service) checkJournal() {
 	var closed [metrics.NumReasons]uint64
 	var received, sent uint64
@@ -165,8 +166,8 @@ func TestJournalOfARejection(t *testing.T) {
 	}
 }
 
-// Nobody wants records, then somebody does: a session that began before says so, and
-// one that ends after nobody wants any leaves nothing behind.
+// At first no records are wanted, then they are: a session that began before says
+// so, and one that ends after they are no longer wanted leaves nothing behind.
 func TestJournalIsTurnedOnAndOff(t *testing.T) {
 	s := start(t, func(o *setup) { o.want = 0 })
 	s.partly = true

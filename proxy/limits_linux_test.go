@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestMaxSessions lets many clients ask several acceptors at once for few places: never
-// are more served than there are, all are taken, and one that comes free is taken again.
+// TestMaxSessions lets many clients ask several acceptors at once for few places: no
+// more are served than there are, all are taken, and one that comes free is taken again.
 func TestMaxSessions(t *testing.T) {
 	const limit, clients = 25, 100
 	for name, set := range map[string]func(*setup){
@@ -36,7 +36,7 @@ func TestMaxSessions(t *testing.T) {
 			for len(held) < limit { // acceptors that met at the last place may have refused it all
 				c := s.tryHello()
 				if c == nil {
-					t.Fatalf("refused with %d of %d places taken and nobody else asking", len(held), limit)
+					t.Fatalf("refused with %d of %d places taken and no other asking", len(held), limit)
 				}
 				held = append(held, c)
 			}
@@ -52,7 +52,7 @@ func TestMaxSessions(t *testing.T) {
 	}
 }
 
-// greetAll is a backend that says a byte to everybody and waits for the end.
+// greetAll is a backend that says a byte to each client and waits for the end.
 func (s *service) greetAll() {
 	for c := range s.conns {
 		go func() {

@@ -74,7 +74,8 @@ func (a *Acceptor) closeLoop() {
 //
 // A loop that is not pinned is not locked to its thread either: the scheduler makes a
 // busy one step aside every 10 ms, and to bring a locked goroutine back to its thread
-// takes two switches of threads, on a busy machine each behind whoever waits for a CPU.
+// takes two switches of threads, on a busy machine each behind other threads that wait
+// for a CPU.
 func (a *Acceptor) Run() {
 	if len(a.CPUs) > 0 {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the loop
@@ -133,7 +134,8 @@ func (a *Acceptor) turn() {
 const maxBehind = 128
 
 // advance judges deadlines, after what epoll has told was read. Where it has more to tell,
-// as to a loop that was stopped for a while, a session may have moved and not be known to.
+// as after a loop was stopped for a while, a session may have moved without the loop
+// knowing.
 func (a *Acceptor) advance(toldAll bool) {
 	if a.tick == a.wheel.now {
 		return
@@ -224,14 +226,14 @@ func (a *Acceptor) await() int {
 	a.readClock()
 	a.cells.Heartbeat.Store(a.now)
 	if parked {
-		a.cells.Parked.Store(0) // after the heartbeat: who is not parked has a recent one
+		a.cells.Parked.Store(0) // after the heartbeat: an acceptor that is not parked has a recent one
 	}
 	return n
 }
 
 // wait polls while there is work. A busy loop without work waits a moment out of the
 // scheduler's sight; then, and any other loop at once, it blocks: until an event, or until
-// something falls due. A loop that blocks is parked, and owes nobody a turn.
+// something falls due. A loop that blocks is parked, and owes no turn.
 func (a *Acceptor) wait() (n int, parked bool) {
 	if a.runs.n+a.streams.n > 0 || a.hasPosted.Load() || a.sweep.active() || len(a.surveys) > 0 || a.lines.due {
 		return a.received(a.sys.Poll(a.epoll, a.events, 0)), false
@@ -270,7 +272,7 @@ func (a *Acceptor) untilDue() (ms int) {
 		sooner((a.base+int64(tick)*int64(tickLength)-a.now)/int64(time.Millisecond) + 1)
 	}
 	if a.paused {
-		// Not sooner than a tick: who lacks a descriptor is woken by the wheel.
+		// Not sooner than a tick: the wheel wakes sessions that lack a descriptor.
 		sooner(max((a.resumeAt-a.now)/int64(time.Millisecond)+1, int64(tickLength/time.Millisecond)))
 	}
 	if len(a.settling) > 0 {

@@ -57,8 +57,8 @@ func TestSelfish(t *testing.T) {
 	}
 }
 
-// A session of a target that is the service itself ends before a connect, and who can't
-// be one is not looked at.
+// A session of a target that is the service itself ends before a connect, and a target
+// that can't be one is not looked at.
 func TestLoopEnds(t *testing.T) {
 	own := func(at ...string) func(*Plan) {
 		return func(p *Plan) {

@@ -17,7 +17,7 @@ type opening struct {
 	failed      bool                 // a try has failed since it was last parked
 	resort      bool                 // the target was failing as it was picked
 	evaded      bool                 // it has left one to another session that waits for the answer, see unanswered
-	earned      bool                 // it has brought its part of the retry budget
+	earned      bool                 // it has added its part to the retry budget
 	suspected   bool                 // the target is ranked last because of this session
 	joined      bool                 // the connect was done at once, as one to a unix socket is
 	lastError   metrics.ConnectError // of the last try that failed

@@ -92,7 +92,7 @@ func TestSourceThatIsMissing(t *testing.T) {
 	w.settled()
 }
 
-// A port of the range that the target has already, or that somebody listens on, is passed
+// A port of the range that the target has already, or that is listened on, is passed
 // over; one source tries so many at most, and gives back every socket.
 func TestSourcePorts(t *testing.T) {
 	ports := func(p *Plan) { p.Pools[0].SourcePorts = pool.Ports{Low: 2000, High: 2003} }
@@ -165,7 +165,7 @@ func TestKernelSharesSourcePorts(t *testing.T) {
 			return calls.Connect(fd, to)
 		}
 		if errno := try(targets[0]); errno == syscall.EADDRINUSE {
-			continue // somebody listens there
+			continue // a socket listens there
 		} else if errno != syscall.EINPROGRESS {
 			t.Fatal(errno)
 		}

@@ -30,23 +30,23 @@ const MinBurst = 250 * time.Millisecond
 //	            │                        ▼
 //	            └◄──── due ────── half.wake, on the wheel
 //
-// Who shares a bucket stands in line by that, over all acceptors and without a list: who has
-// moved its portion books behind all that wait. So all get the same, whatever they are sent.
-// What a worker that dies had booked is lost to the others once: a portion for each session
-// that waited.
+// Halves that share a bucket stand in line by that, over all acceptors and without a list:
+// one that has moved its portion books behind all that wait. So all get the same, whatever
+// they are sent. What a worker that dies had booked is lost to the others once: a portion
+// for each session that waited.
 const (
 	// A session by itself moves what comes in two ticks, so it wakes ten times a second.
 	ownPortion = 2 * tickLength
 	// Of what is shared a portion is what comes in a tick, less a tenth of the line, and this
 	// at least. So two sessions fill the time that a loop sleeps, else the loop that wakes
-	// first would find what is the other's; and a small message waits 0.5 s at most behind a
+	// first would find the other's share; and a small message waits 0.5 s at most behind a
 	// hundred streams.
 	sharedPortion    = tickLength
 	minSharedPortion = sharedPortion / 10
 	// In bytes it is about a segment at least, unless the burst is smaller.
 	minPortion = 1448
 	maxPortion = 64 << 20
-	// A turn moves less, so that those who share a burst have it by turns.
+	// A turn moves less, so that halves that share a burst take turns.
 	pacedTurn = 256 << 10
 )
 

@@ -28,7 +28,7 @@ type pipes struct {
 	cells   *metrics.AcceptorCells
 	limit   int // most pipes at a time
 	all     []pipe
-	idle    []int32 // indexes of open pipes that nobody holds
+	idle    []int32 // indexes of open pipes that no half holds
 	vacant  []int32 // indexes in all without a pipe
 	retryAt int64   // clock before which no new pipe is tried
 	denied  bool    // splice(2) is not to be had here; see notSpliced
@@ -90,7 +90,7 @@ func (p *pipes) giveBack(ref int32) {
 	p.drop(ref - 1)
 }
 
-// destroy takes a pipe that still holds bytes nobody will read.
+// destroy takes a pipe that still holds bytes that no one will read.
 func (p *pipes) destroy(ref int32) {
 	p.cells.PipesInUse.Add(-1)
 	p.drop(ref - 1)

@@ -27,7 +27,7 @@ func (a *Acceptor) takePlaceAt(target uint16, l metrics.Limit, c *metrics.Target
 	}
 }
 
-// givePlaceBack counts one less, and tells who waits for a place.
+// givePlaceBack counts one less, and tells the session that waits for it.
 func (a *Acceptor) givePlaceBack(target uint16, l metrics.Limit, c *metrics.TargetCells) {
 	a.cells.Moving.Store(int64(target) + 1)
 	c.Active.Add(-1)

@@ -35,8 +35,8 @@ type Plan struct {
 type place struct{ pool, target int32 }
 
 // Phase is how far a listener, or an acceptor with all its listeners, has come in
-// its life. Each step is a new Plan, and it only goes up, but that who leaves may be
-// called back:
+// its life. Each step is a new Plan, and it only goes up, except that an acceptor
+// that leaves may be called back:
 //
 //	serving ──► leaving ──► closed ──► cut ──► (no more in the Plan)
 //	accepts     accepts     queue      sessions   when it has no session left
@@ -81,7 +81,7 @@ type Listener struct {
 	Guard             Guard         // who may connect
 	Paces             Paces
 	Preamble          Preamble
-	Unix              bool // its socket is a unix socket, which all acceptors share. Clients have no address, and whoever may connect may send a PROXY header
+	Unix              bool // its socket is a unix socket, which all acceptors share. Clients have no address, and all may send a PROXY header
 }
 
 // Tuning is what a socket is given when it is connected.
@@ -114,8 +114,8 @@ func (p *Plan) Seat(number int) (Seat, bool) {
 	return p.Seats[i], true
 }
 
-// Prepared is a pool of the Plan as acceptors pick from it. The Plan is in force, or nobody
-// else has it.
+// Prepared is a pool of the Plan as acceptors pick from it. The Plan is in force, or only
+// the caller has it.
 func (p *Plan) Prepared(id metrics.ID) *pool.Prepared { return p.prepare(nil)[id] }
 
 // prepare returns what acceptors pick from. The first call takes milliseconds, so it

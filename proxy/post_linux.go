@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inbox is how the outside reaches the loop. Nobody waits for it: a loop that hangs
-// finds what it was sent when it goes on.
+// inbox is how the outside reaches the loop. It is not waited for: a loop that
+// hangs finds what it was sent when it goes on.
 type inbox struct {
 	next      atomic.Pointer[Bound] // the last one committed, until the loop has taken it
 	lastBound *Bound                // by Bind; the callers' affair, one at a time

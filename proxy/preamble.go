@@ -126,7 +126,7 @@ func (q *inquiry) read(in opened, scratch []byte) (found answer, done bool, f fa
 		return found, false, fault{metrics.ReasonHelloMalformed, err}
 	case need > 0 && end && len(b) == at && found.start.Len > 0: // it was answered, and that was all it wanted
 		return found, false, fault{metrics.ReasonClientEOF, errLeft}
-	case need > 0 && end && len(b) == at: // nothing at all behind the header: whoever serves it may say so
+	case need > 0 && end && len(b) == at: // nothing at all behind the header: the backend may say so
 		return found, true, fault{}
 	case need == 0 && !h.TLS && found.start.TLS:
 		return found, false, fault{metrics.ReasonHelloMalformed, preamble.FaultNoTLS}

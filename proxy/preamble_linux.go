@@ -19,8 +19,8 @@ import (
 //	           ▼  │ EPOLLIN: more has come
 //	           (waits, until preamble_timeout)
 //
-// The watch is edge-triggered: bytes that lie there are not told of again, only new ones.
-// Each peek copies what has come so far, which preamble.Max bounds.
+// The watch is edge-triggered: it tells of new bytes only, not again of those that lie
+// there. Each peek copies what has come so far, which preamble.Max bounds.
 
 var (
 	errCutShort = errors.New("ends in the middle")
@@ -49,8 +49,8 @@ func (a *Acceptor) ask(slot int32, s *session) outcome {
 
 var errUntrusted = errors.New("not in proxy_protocol_from")
 
-// mayTell says whether the client may tell whose connection it is. Who may write to the
-// file of a unix socket, its rights have said.
+// mayTell says whether the client may tell whose connection it is. A unix socket's file
+// rights have said who may connect to it.
 func (a *Acceptor) mayTell(l *listener, s *session) bool {
 	return l.inquiry.Proxy != ProxyOff && (l.Unix || within(l.inquiry.From, a.peerOf(s)))
 }
@@ -94,7 +94,7 @@ func (a *Acceptor) preamble(slot int32, s *session) outcome {
 	in := opened{b: b[:n], mayTell: a.mayTell(l, s), postgres: q.Postgres, end: s.ready[client]&eof != 0}
 	o := a.openings.of(s)
 	begun := o.told > 0
-	if begun { // what it was told something about is understood, whatever a reload has changed
+	if begun { // an answered request is understood, whatever a reload has changed
 		in.b, in.mayTell, in.postgres = b[min(int(o.header), n):n], false, true
 	}
 	found, done, f := q.read(in, a.buffer[preamble.Max:preamble.Max:2*preamble.Max])
@@ -145,7 +145,8 @@ func (a *Acceptor) learn(s *session, found *answer) {
 	}
 }
 
-// clientOf is who opened the connection: as a PROXY header says, or the peer of the socket.
+// clientOf is the client that opened the connection: as a PROXY header says, or the peer of the
+// socket.
 func (a *Acceptor) clientOf(s *session) netip.AddrPort {
 	if told := a.openings.of(s).client.AddrPort(); told.IsValid() {
 		return told
@@ -154,7 +155,7 @@ func (a *Acceptor) clientOf(s *session) netip.AddrPort {
 }
 
 // poolOf is the pool of a session that is being opened: its route's, or its listener's. A
-// reload that takes both a route and its pool away leaves those who were on their way to
+// reload that takes away both a route and its pool leaves sessions on their way there to
 // the listener's.
 func (a *Acceptor) poolOf(s *session) *pooled {
 	if routed := a.openings.of(s).routed; routed != 0 {
@@ -173,8 +174,9 @@ func (a *Acceptor) refuse(l *listener, s *session, f fault) outcome {
 	return over(cutFor(f.reason))
 }
 
-// refusals remembers whose refusals were told of lately, so that a flood of them does not
-// push other notices out. A source may be told of too often, where two have one place.
+// refusals remembers which sources' refusals were reported lately, so that a flood of
+// them does not push other notices out. Where two sources have one place, one may be
+// reported too often.
 type refusals struct{ places []refusal }
 
 type refusal struct {

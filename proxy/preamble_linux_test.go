@@ -45,7 +45,7 @@ func helloFor(t testing.TB, c *tls.Config) []byte {
 	t.Helper()
 	end, other := net.Pipe()
 	defer end.Close()
-	c.InsecureSkipVerify = true // nobody answers
+	c.InsecureSkipVerify = true // there is no answer
 	go func() { _ = tls.Client(end, c).Handshake() }()
 	_ = other.SetDeadline(time.Now().Add(deadline))
 	b := make([]byte, 64<<10)
@@ -147,7 +147,7 @@ func TestPreambleIsCutShort(t *testing.T) {
 	}
 }
 
-// Each source that is refused is told of once a minute.
+// Each source that is refused is reported once a minute.
 func TestRefusalsAreToldOf(t *testing.T) {
 	var r refusals
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
@@ -174,7 +174,7 @@ func TestRefusalsAreToldOf(t *testing.T) {
 	w.settled()
 }
 
-// The client that a header tells of is the one that source_hash goes by.
+// The client that a header names is the one that source_hash goes by.
 func TestLearntSourceDecides(t *testing.T) {
 	seen := map[uint16]bool{}
 	for i := range 20 {
@@ -201,8 +201,8 @@ func TestLearntSourceDecides(t *testing.T) {
 	}
 }
 
-// An optional header does not cost who sends none its first bytes, and a session that uses
-// nothing of this is not asked for anything.
+// An optional header does not cost a client that sends none its first bytes, and a session
+// that uses nothing of this is not asked for anything.
 func TestNothingIsAsked(t *testing.T) {
 	w := newWorld(t)
 	w.relaying()
@@ -212,7 +212,7 @@ func TestNothingIsAsked(t *testing.T) {
 	w.settled()
 }
 
-// A reload that turns everything off lets who was about to speak go on.
+// A reload that turns everything off lets a client that was about to speak go on.
 func TestPreambleIsTurnedOff(t *testing.T) {
 	w := newWorld(t, required)
 	w.peer = netip.MustParseAddrPort("198.51.100.9:1000")

@@ -18,7 +18,7 @@ import (
 //	   └─── twice the time ◄─────────┘ refused, no answer within connect_timeout
 //
 // One acceptor makes it, that of Failure.Seat; for the time of the probe the target's
-// next one is put off, so nobody else does. It is reset as soon as it is established, its
+// next one is put off, so no other does. It is reset as soon as it is established, its
 // ACK held back: a server does not even see it, and does not count an aborted connection.
 type probes struct {
 	mine map[metrics.ID]struct{} // failing targets that this acceptor looks after
@@ -106,7 +106,7 @@ func (a *Acceptor) probeAt(id metrics.ID) int64 {
 }
 
 // probe begins the probe of a target and puts its next one off. It returns false when
-// somebody else has noted something of the target meanwhile.
+// another has noted something of the target meanwhile.
 func (a *Acceptor) probe(id metrics.ID) bool {
 	p, t := a.bound.target(id)
 	cell := &a.Board.Failing()[id.Index()]

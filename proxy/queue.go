@@ -16,11 +16,11 @@ import (
 //	                         │        └── its client leaves, ... ─► as ever
 //	                         └─ queue sessions wait already ──► queue_full
 //
-// Who gives a place back looks whose turn it is and tells that acceptor: by mail without a
-// connection in it, or itself by lines.due. Whoever waits looks by itself as well, about
-// six times a second (park): so a letter that is lost, a worker that died and a weight that
-// was raised cost a moment, and nothing is stuck. An acceptor that hangs is passed over; its
-// sessions join again when it turns.
+// The acceptor that gives a place back looks whose turn it is and tells that one: by mail
+// without a connection in it, or itself by lines.due. Each that waits also looks by itself,
+// about six times a second (park): so a letter that is lost, a worker that died and a weight
+// that was raised cost a moment, and nothing is stuck. An acceptor that hangs is passed
+// over; its sessions join again when it turns.
 type lines struct {
 	all []*line
 	due bool // it may be one's turn
@@ -50,7 +50,7 @@ type queued struct {
 }
 
 // callMail is the label of a letter that says "look at your lines", and callMail less the
-// number of a source one that says "look at who is barred for it". No listener has such an ID.
+// number of a source one that says "look at those barred for it". No listener has such an ID.
 const callMail = ^uint64(0)
 
 // mustQueue says whether a session has to let others go first. One that goes on to its next
@@ -177,7 +177,7 @@ func (a *Acceptor) serveFirst(l *line) bool {
 			return !l.queue.Waits(ticket)
 		}
 	}
-	l.queue.Leave(ticket) // nobody has it: of an acceptor that had the seat before
+	l.queue.Leave(ticket) // no session has it: of an acceptor that had the seat before
 	return true
 }
 
@@ -209,7 +209,7 @@ func (l *lines) of(b *metrics.Board, id metrics.ID) *line {
 		if have.pool == id {
 			return have
 		}
-		if have.pool.Index() == id.Index() { // of a pool that is no more: nobody waits there
+		if have.pool.Index() == id.Index() { // of a pool that is no more: none waits there
 			l.all[i] = &line{pool: id, queue: have.queue}
 			return l.all[i]
 		}

@@ -28,7 +28,7 @@ func newQueueWorld(t *testing.T) *world {
 	return w
 }
 
-// take lets another acceptor hold n more of a target, and tells nobody.
+// take lets another acceptor hold n more of a target, without a word.
 func (w *world) take(target int, n int64) {
 	w.a.Board.Held()[w.plan.Pools[0].Targets[target].ID.Index()].Add(n)
 }
@@ -74,8 +74,8 @@ func TestQueueNeedsNoLetter(t *testing.T) {
 	w.settled()
 }
 
-// The wait is over when its time is, the queue takes no more than it may, and who comes
-// later does not go before those who wait.
+// The wait ends with its time, the queue takes no more than it may, and a later
+// session does not go before those that wait.
 func TestQueueEnds(t *testing.T) {
 	w := newQueueWorld(t)
 	w.accept()

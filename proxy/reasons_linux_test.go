@@ -208,7 +208,7 @@ func TestReasonDrainDeadline(t *testing.T) {
 	s.closed(metrics.ReasonDrainDeadline, 1)
 }
 
-// A session that runs when Close comes is cut as a fault: somebody forgot to drain.
+// A session that runs when Close comes is cut as a fault: it was not drained before.
 func TestReasonInternalOnClose(t *testing.T) {
 	s := start(t)
 	c, b := s.pair()

@@ -37,7 +37,7 @@ const (
 	unfinished                   // it has used its share of the turn, or the other half comes first
 	brokenClient                 // brokenClient + side: that connection is broken
 	brokenBackend                //
-	denied                       // the machine does not let it be moved: nobody's fault out there
+	denied                       // the machine does not let it be moved: not a peer's fault
 )
 
 func brokenSide(sd side) verdict { return brokenClient + verdict(sd) }
@@ -129,7 +129,7 @@ func (a *Acceptor) move(slot int32, s *session, d direction) verdict {
 	return blocked
 }
 
-// read takes at most so many bytes off the source, in the way in which the half is moved.
+// read takes up to most bytes off the source, in the way in which the half is moved.
 func (a *Acceptor) read(s *session, d direction, most int) (int, verdict) {
 	if s.half[d].splicing && s.ready[d]&urgent == 0 {
 		return a.fill(s, d, most)

@@ -3,7 +3,7 @@ package proxy
 import "sluice/metrics"
 
 // A session that took a route counts there until it ends, whatever becomes of the route
-// meanwhile: its number is nobody else's until then (Active).
+// meanwhile: its number is no other's until then (Active).
 
 // takeRoute leads a session to the pool of a route.
 func (a *Acceptor) takeRoute(s *session, to *Route) {

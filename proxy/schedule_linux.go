@@ -32,7 +32,7 @@ func (a *Acceptor) pin() {
 
 // yield lets the schedulers see the loop now and then, between two turns.
 //
-// Go's sees one that is not busy whenever that waits. A busy one it would else stop, by a
+// Go's sees one that is not busy whenever that waits. It would stop a busy one, by a
 // signal in the middle of a turn, once it has not been seen for 10 ms. A pinned loop takes
 // that signal: to yield would cost it the same two switches.
 func (a *Acceptor) yield() {
@@ -48,12 +48,12 @@ func (a *Acceptor) yield() {
 }
 
 // schedule has the kernel schedule a busy loop in batches (SCHED_BATCH, sched(7)): then
-// to wake it does not interrupt whoever runs on its CPU. That is often a client or a
+// waking it does not interrupt what runs on its CPU. That is often a client or a
 // backend on the same machine that is about to send more, and the loop finds all of it
-// at once. Not so a loop with one connection in use: it would be answered later.
+// at once. A loop with one connection in use is not: it would be answered later.
 //
-// It is said anew each time, as the goroutine may be in another thread by now. That of
-// a pinned loop stays.
+// This is set anew each time, as the goroutine may be in another thread by now. That
+// of a pinned loop stays.
 func (a *Acceptor) schedule() {
 	said := len(a.CPUs) > 0 && a.cells.Batched.Load() == truth(a.busy)
 	if a.Batch && !said && a.sys.Schedule(a.busy) == 0 {

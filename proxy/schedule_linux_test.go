@@ -78,8 +78,8 @@ func TestStreamingLoopIsBatched(t *testing.T) {
 	w.settled()
 }
 
-// Streams share a bounded part of each turn and take turns in it, and who asks for little
-// comes before them.
+// Streams share a bounded part of each turn and take turns in it, and sessions that ask
+// for little come before them.
 func TestStreamsComeLast(t *testing.T) {
 	const streams = 8
 	w := newWorld(t, func(p *Plan) { p.Listeners[0].Relay = RelayCopy })

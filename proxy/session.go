@@ -18,7 +18,7 @@ import "sluice/metrics"
 // setState moves a session, only end ends it.
 //
 // It holds no pointer: thousands of them lie in the slab, and the garbage
-// collector does not look inside. Listener and target are numbers that nobody else is
+// collector does not look inside. Listener and target are numbers that no other is
 // given while it lives.
 type session struct {
 	gen         uint32 // counts the uses of this slot; an event of an older use is stale
@@ -42,7 +42,7 @@ type session struct {
 	timer       link
 	nextRun     int32  // run list; also the free list
 	proving     uint32 // clock in ms up to which its target is to serve it, see eject.go; 0 = it does, or need not
-	note        int32  // index in the acceptor's notes plus one; 0 = nobody wanted records as it began
+	note        int32  // index in the acceptor's notes plus one; 0 = no records were wanted as it began
 }
 
 type state uint8
@@ -107,7 +107,7 @@ const (
 //	EPOLLERR    broken: data may still be read before the error comes out, nothing can be written
 //
 // IN, OUT, RDHUP and HUP come in any combination; the bits simply add up. One more
-// is found out by writing:
+// is found by writing:
 //
 //	reported    broken, and a write was given its error: a read of 0 is no EOF any more
 type readiness uint8

@@ -22,7 +22,7 @@ import (
 //	              ────────────────── relaying: ClientHello ───►
 //
 // Nothing goes to the backend before it has said yes: PostgreSQL refuses what comes before
-// that, since it could be somebody else's (CVE-2021-23214).
+// that, since it could be an attacker's (CVE-2021-23214).
 
 // tell answers those of a client's requests that have not been answered. ok is false if it
 // cannot be told all now.

@@ -98,7 +98,7 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
-// What a client may do that has been answered.
+// What a client that has been answered may do.
 func TestStartTLSRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		sent string
@@ -139,7 +139,7 @@ func TestStartTLSRefusals(t *testing.T) {
 	}
 }
 
-// What a backend may do that is asked for TLS.
+// What a backend that is asked for TLS may do.
 func TestUpgradeRefusals(t *testing.T) {
 	hello := string(helloFor(t, &tls.Config{ServerName: "a.example"}))
 	for name, c := range map[string]struct {

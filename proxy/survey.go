@@ -15,7 +15,8 @@ import (
 //	                      ─► pieces: describe these, or end them ─► Surveyed
 //
 // It is the one way to end sessions from outside: an operator's kill, a backend that has
-// left, one that has too many. Who wants a pace asks again and again for a few.
+// left, one that has too many. A caller that wants a pace asks for a few again and
+// again.
 type Survey struct {
 	Filter Filter         `json:"filter"`
 	Order  Order          `json:"order,omitempty"`
@@ -186,7 +187,7 @@ func (a *Acceptor) surveySome() {
 	}
 	select {
 	case v.done <- v.out:
-	default: // nobody waits any more
+	default: // it is not waited for any more
 	}
 }
 
@@ -274,7 +275,7 @@ func contains(all []netip.Prefix, addr netip.Addr) bool {
 }
 
 // seenFrom is where a session comes from, by its PROXY header while that is known; the
-// zero address if nobody knows it any more.
+// zero address if it is not known any more.
 func (a *Acceptor) seenFrom(s *session) netip.AddrPort {
 	if s.note != 0 {
 		return a.notes.at(s.note).client.AddrPort()

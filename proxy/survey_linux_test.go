@@ -152,8 +152,8 @@ func TestLateSurveyDoesNothing(t *testing.T) {
 	client.Close()
 }
 
-// A survey of many sessions takes many turns and nobody waits for it: the sessions looked at
-// between two turns are bounded.
+// A survey of many sessions takes many turns and no session waits for it: the sessions
+// looked at between two turns are bounded.
 func TestSurveyComesInPieces(t *testing.T) {
 	s := start(t, func(o *setup) {
 		o.want = 0

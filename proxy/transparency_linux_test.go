@@ -48,7 +48,7 @@ func TestAnswerBeforeResetAtShutdown(t *testing.T) {
 }
 
 // A write that fails by EPIPE found a FIN before the RST: all that was said has come,
-// and so the client sees an end and not a RST.
+// so the client sees an end and not a RST.
 func TestEndBeforeReset(t *testing.T) {
 	w := newWorld(t)
 	s, f := w.relaying()
@@ -105,7 +105,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	expect(t, b, "HELO")
 }
 
-// A half that is done does not hurry the other one: no limit, no limit.
+// A half that is done does not hurry the other one: without a limit there is none.
 func TestHalfClosedGoesOn(t *testing.T) {
 	s := start(t)
 	c, b := s.pair()

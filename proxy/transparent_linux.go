@@ -11,8 +11,8 @@ import (
 // port that the kernel chooses, of those that no connection from there to the target has.
 // Answers come back to this machine only if it is told to take them (see listener/README.md).
 //
-// It is the client that decides whether its address will do, and one that will not must
-// not speak against the target. So that is no_source, which ends this session and no more:
+// Whether an address will do depends on the client, so one that will not must not speak
+// against the target. So that is no_source, which ends this session and no more:
 //
 //	bind     any errno       a link-local address, say
 //	connect  EINVAL          127.0.0.1 towards another machine
@@ -38,7 +38,7 @@ func (a *Acceptor) beginAs(fd int, p *pooled, client netip.Addr, to netip.AddrPo
 			return classifyConnect(errno), errno
 		}
 	}
-	if errno == syscall.EPERM || errno == syscall.EACCES { // a right was taken away: it is nobody's address
+	if errno == syscall.EPERM || errno == syscall.EACCES { // a right was taken away: it is not the address
 		return classifyConnect(errno), errno
 	}
 	p.origins.missing = client

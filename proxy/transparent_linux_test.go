@@ -71,7 +71,7 @@ func TestTransparentFamilies(t *testing.T) {
 	w.settled()
 }
 
-// An address that can be no source ends its session and speaks against nobody.
+// An address that can't be a source ends its session and speaks against no target.
 func TestTransparentAddressWillNotDo(t *testing.T) {
 	for _, test := range []struct {
 		client, step string
@@ -135,8 +135,9 @@ func TestTransparentFailures(t *testing.T) {
 	}
 }
 
-// Nobody connects in the name of a client that has gone, and none with this machine's
-// address in its place. A client of a unix socket has none: it goes with this machine's.
+// No connection is made in the name of a client that has gone, nor with this machine's
+// address in its place. A client of a unix socket has no address: it goes with this
+// machine's.
 func TestTransparentWithoutAClient(t *testing.T) {
 	w := newWorld(t, transparent) // the peer is the zero AddrPort
 	w.accept()

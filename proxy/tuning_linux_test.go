@@ -50,7 +50,7 @@ func TestBackendIsTuned(t *testing.T) {
 }
 
 // A session that is over soon costs none of these calls, and one that has nothing to set
-// wakes nobody.
+// does not wake the loop.
 func TestShortSessionsAreNotTuned(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { p.Listeners[0].ToBackend = Tuning{KeepIdle: 30} })
 	s := openSession(w)
@@ -69,7 +69,7 @@ func TestShortSessionsAreNotTuned(t *testing.T) {
 }
 
 // A stream's receiver that does not read must not have the kernel hold megabytes for it,
-// whichever way the bytes are moved. Who asks for little is left alone.
+// whichever way the bytes are moved. A session that asks for little is left alone.
 func TestStreamsKeepLittleUnsent(t *testing.T) {
 	eachRelay(t, func(t *testing.T, relay Relay) {
 		s := start(t, func(o *setup) { o.listener().Relay = relay })

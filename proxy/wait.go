@@ -11,7 +11,7 @@ import (
 // another one of its source to end (barred.go).
 //
 //	lacks         until                                            bounded in number by
-//	descriptor    it gets one                                      nobody new is accepted meanwhile
+//	descriptor    it gets one                                      nothing new is accepted meanwhile
 //	source port   connect_timeout is over, counted from accept     -
 //	backend       wait_for_backend is over, counted from accept    max_waiting
 //	place         queue_timeout is over, counted from joining      queue
@@ -23,9 +23,9 @@ import (
 // want an answer to that. One that sent nothing has left, as far as can be told.
 const (
 	// parkFor is how long it waits before it is dialed again, and parkJitter how many
-	// ticks more it may be, so that those who wait do not go in step. On average that
-	// is six times a second: 100 who wait make 600 refused connects a second, measured
-	// on loopback at 3% of a CPU.
+	// ticks more it may be, so that those that wait do not go in step. On average that
+	// is six times a second: 100 that wait make 600 refused connects a second,
+	// measured on loopback at 3% of a CPU.
 	parkFor    = 100 * time.Millisecond
 	parkJitter = 2
 )
@@ -83,7 +83,7 @@ func (a *Acceptor) stopAwaiting(s *session, end metrics.WaitEnd) {
 	}
 }
 
-// setLacking notes whether s waits for a descriptor. While one does, nobody new is accepted.
+// setLacking notes whether s waits for a descriptor. While one does, nothing new is accepted.
 func (a *Acceptor) setLacking(s *session, is bool) {
 	if o := a.openings.of(s); o.lacking != is {
 		o.lacking = is
@@ -97,7 +97,7 @@ func (a *Acceptor) setLacking(s *session, is bool) {
 
 // left says whether the client of a session that waits is gone, and how the session ends
 // then: it must not take the place of one that still wants something. HAProxy gives up a
-// connect that nobody has sent anything for in the same way.
+// connect whose client has sent nothing in the same way.
 func (a *Acceptor) left(s *session) (ending, bool) {
 	switch {
 	case a.isLost(s):

@@ -131,7 +131,7 @@ func TestWaitForSilentBackend(t *testing.T) {
 		t.Errorf("%d connects in 3 s, want those at 0, 1 and 2 s", n)
 	}
 	w.wantWaits(1, 0, 0)
-	w.pass(4 * time.Second) // the tries that have begun at the end are let end
+	w.pass(4 * time.Second) // the tries that have begun at the end may finish
 	if reason := w.ended(); reason != "connect_timeout" {
 		t.Errorf("closed as %q", reason)
 	}
@@ -213,8 +213,8 @@ func TestClientLeavesWhileItWaits(t *testing.T) {
 	wantEnd(t, asks, "answer", sawFIN)
 }
 
-// One that shuts down its half without a word has left: the places are for those who still
-// want something, whether it leaves before it waits or meanwhile.
+// One that shuts down its half without a word has left: the places are for those that
+// still want something, whether it leaves before it waits or meanwhile.
 func TestSilentClientsTakeNoPlaceOfThoseThatWait(t *testing.T) {
 	const places = 2
 	s := start(t, func(o *setup) {
@@ -238,7 +238,7 @@ func TestSilentClientsTakeNoPlaceOfThoseThatWait(t *testing.T) {
 	waitFor(t, "both to wait", func() bool { return s.total(sessions) == places })
 }
 
-// Whoever meets the same absence at the same time does not ask again in step.
+// Sessions that meet the same absence at the same time do not ask again in step.
 func TestWaitersAreOutOfStep(t *testing.T) {
 	w := newWorld(t, func(p *Plan) { waits(p); p.Listeners[0].MaxWaiting = 100 })
 	w.faults["connect"] = always(syscall.ECONNREFUSED)
@@ -257,8 +257,9 @@ func TestWaitersAreOutOfStep(t *testing.T) {
 	w.settled()
 }
 
-// A connection that a socket makes with itself, since nobody listens on the port, is
-// refused: the client does not hear itself, and the port stays free for the backend.
+// A connection that a socket makes with itself, since nothing listens on the port,
+// is refused: the client does not hear itself, and the port stays free for the
+// backend.
 func TestWaiterMeetsItself(t *testing.T) {
 	shared := func(fd int) {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
@@ -312,7 +313,7 @@ func TestWaiterMeetsItself(t *testing.T) {
 }
 
 // One that waited for a descriptor when its backends went away waits for them now, and
-// holds nobody up.
+// holds no other up.
 func TestWaitAfterALack(t *testing.T) {
 	w := newWorld(t, waits)
 	w.faults["socket"] = []syscall.Errno{syscall.EMFILE}

@@ -118,8 +118,9 @@ func (w *wheel) advance(now uint32, expired func(slot int32)) {
 	w.moveDown()
 }
 
-// collect notes who is due of a level's blocks after from, up to to. Whoever is not due lay
-// in a block that the loop slept over while it was to be moved down, and is moved now.
+// collect notes which sessions of a level's blocks after from, up to to, are due. One that
+// is not due lay in a block that the loop slept over while it was to be moved down, and is
+// moved now.
 func (w *wheel) collect(level, from, to uint32) {
 	to = min(to, from+levelSlots-1) // after a long stop: one round comes to every list
 	for from != to {

@@ -160,7 +160,7 @@ func TestWheelWakesForWhoIsDue(t *testing.T) {
 		name     string
 		sessions int
 		timeout  uint32
-		opened   uint32 // over so many ticks
+		opened   uint32 // over this many ticks
 		moves    int    // slots of higher levels
 	}{
 		{"none", 0, tenMinutes, 1, 0},

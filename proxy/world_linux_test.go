@@ -27,7 +27,7 @@ type world struct {
 	events    []syscall.EpollEvent // of the next turn
 	notices   chan Notice
 	unsent    int            // what a socket has sent and not been acknowledged
-	peer      netip.AddrPort // address of whoever is at the other end
+	peer      netip.AddrPort // address of the other end
 	local     netip.AddrPort // and of this one
 	comesFrom netip.Addr     // where a connection would come from
 	batch     []bool         // what scheduling was asked for
@@ -332,7 +332,7 @@ func always(e syscall.Errno) (all []syscall.Errno) {
 // of it.
 func (w *world) accept() (int32, *session) {
 	w.queue++
-	for range 3 { // a fault may cost a turn: the queue is told of again
+	for range 3 { // a fault may cost a turn: epoll names the queue again
 		w.turn()
 	}
 	if w.queue > 0 {

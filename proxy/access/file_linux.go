@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File puts an image into a file without a disk that nobody can change any more. The
+// File puts an image into a file without a disk that can't be changed any more. The
 // caller closes it.
 func File(image []byte) (*os.File, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A Set comes out of its file as it was, however often it is read, and nobody can change
-// the file.
+// A Set comes out of its file as it was, however often it is read, and the file can't be
+// changed.
 func TestFile(t *testing.T) {
 	image := New(nil, manyPrefixes(1000), true).Image()
 	f, err := File(image)

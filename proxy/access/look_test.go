@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Who looks finds what Enter and Spend would say, and takes nothing.
+// Look finds what Enter and Spend would say, and takes nothing.
 func TestLook(t *testing.T) {
 	b := newBoard(t)
 	l := Limit{IPv4: 24, IPv6: 64, Sessions: 5, Rate: Rate{Every: time.Second, Burst: 2}}

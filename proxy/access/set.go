@@ -20,11 +20,11 @@ import (
 // longest counts. It is not changed any more, and may be used by any goroutine.
 type Set struct {
 	table  bart.Table[bool] // whether a prefix is admitted
-	others bool             // whether an address is that no prefix contains
+	others bool             // whether an address that no prefix contains is
 }
 
 // New makes a Set. A prefix that is in both lists is denied. Addresses in neither are
-// admitted unless only those are to be that allow names.
+// admitted, unless only those that allow names are.
 func New(allow, deny []netip.Prefix, only bool) *Set {
 	s := &Set{others: !only}
 	for _, p := range allow {
@@ -37,7 +37,7 @@ func New(allow, deny []netip.Prefix, only bool) *Set {
 }
 
 // Admits says whether a client with this address may connect. IPv4 comes as IPv4. The
-// zero Addr, of a client that has gone already, is as an address that nobody names.
+// zero Addr, of a client that has gone already, is as an address that no list names.
 func (s *Set) Admits(a netip.Addr) bool {
 	if admitted, named := s.table.Lookup(a); named {
 		return admitted

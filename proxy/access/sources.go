@@ -40,8 +40,8 @@ type Rate struct {
 // A source that finds 8 others with sessions in its row is let in uncounted. Of 50,000
 // sources at a time that happens to about one; both are counted.
 //
-// Two acceptors that see a source for the first time may take two places for it: who
-// finds the other's behind its own gives its own back.
+// Two acceptors that see a source for the first time may take two places for it: the
+// one that finds the other's behind its own gives its own back.
 type Sources struct {
 	table     []metrics.Source
 	held      []atomic.Uint32 // this acceptor's
@@ -211,7 +211,7 @@ func (s *Sources) take(row []metrics.Source, mark uint64, now int64) int {
 		return disturbed
 	}
 	if find(row, mark, best) >= 0 {
-		if !row[best].Word.CompareAndSwap(mark|1, 0) { // somebody has found it meanwhile
+		if !row[best].Word.CompareAndSwap(mark|1, 0) { // another acceptor has found it meanwhile
 			row[best].Word.Add(^uint64(0))
 		}
 		return disturbed
@@ -244,15 +244,15 @@ func Spend(next *metrics.Gauge, r Rate, now int64, patience time.Duration) (wait
 	}
 }
 
-// wait is how long a session has to that comes now, where the rate is spent as far as was;
-// from is as far as that is taken to be, since of another rate it may be further.
+// wait is how long a session that comes now has to wait, where the rate is spent as far as
+// was; from is as far as that is taken to be, since of another rate it may be further.
 func (r Rate) wait(was, now int64, patience time.Duration) (wait time.Duration, from int64) {
 	spare := int64(r.Every) * int64(max(r.Burst, 1)-1)
 	from = min(max(was, now), now+spare+int64(r.Every)+int64(patience))
 	return time.Duration(max(from-now-spare, 0)), from
 }
 
-// Wait is how long a session would have to wait that came now. It takes nothing.
+// Wait is how long a session that came now would have to wait. It takes nothing.
 func (r Rate) Wait(next *metrics.Gauge, now int64, patience time.Duration) time.Duration {
 	if r.Every <= 0 {
 		return 0

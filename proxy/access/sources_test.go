@@ -136,7 +136,7 @@ func TestPlacesAreNotDoubled(t *testing.T) {
 }
 
 // 60,000 sources with a session each: the one that exceeds its limit is found out, and
-// all of them are once more when everybody has gone.
+// all of them are once more when all have gone.
 func TestFloodOfSources(t *testing.T) {
 	const sources = 60_000
 	b := newBoard(t)
@@ -181,7 +181,7 @@ func TestFloodOfSources(t *testing.T) {
 }
 
 // Where there is no room, sources without sessions lose their rate first, and it is counted;
-// with room for nobody a session is let in.
+// without any room a session is let in.
 func TestEviction(t *testing.T) {
 	b := newBoard(t)
 	s := NewSources(b, 0)
@@ -218,7 +218,7 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// What a dead acceptor held is given back, and nobody else's.
+// What a dead acceptor held is given back, and no other's.
 func TestSourcesOfTheDead(t *testing.T) {
 	b := newBoard(t)
 	l := Limit{IPv4: 32, IPv6: 64, Sessions: 3}
@@ -241,8 +241,8 @@ func TestSourcesOfTheDead(t *testing.T) {
 	expect(&alive, Entered, Entered, TooMany) // what the dead held is given back, and no more
 }
 
-// A rate lets its burst in at once and then one for each Every, whoever asks; who waits is
-// told for how long.
+// A rate lets its burst in at once and then one for each Every, whichever acceptor asks;
+// one that has to wait learns how long.
 func TestSpend(t *testing.T) {
 	const every = 100 * time.Millisecond
 	var next metrics.Gauge

@@ -5,8 +5,8 @@ import "net/netip"
 // A Transparent pool connects with the client's own address, and from an address of one
 // family nothing gets to one of the other. So such a pool is picked from by family: each of
 // the two has targets and turns of its own. A name with addresses of both families then serves
-// both kinds of clients. Unix sockets, which have no family, are among both; a client
-// without an address, who came by a unix socket, may have any target.
+// both kinds of clients. Unix sockets, which have no family, are among both; a client without
+// an address, as one that came by a unix socket, may have any target.
 //
 // A queue for full targets is one for all, and first come, first served: a client whose
 // family has no place holds those of the other up behind it.

@@ -11,7 +11,7 @@ import (
 var clientOf4, clientOf6 = netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::7")
 
 // A transparent pool gives each client a target of its own family, whatever the policy says
-// and who has failed, and takes each family's turns by themselves.
+// and whichever have failed, and takes each family's turns by themselves.
 func TestFamilies(t *testing.T) {
 	for pick := RoundRobin; pick <= Fastest; pick++ {
 		p := Pool{Pick: pick, Transparent: true, ConnectTimeout: 1}

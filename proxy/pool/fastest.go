@@ -9,9 +9,9 @@ import (
 
 // fastest draws two targets, each with the share of its weight, and picks the one that
 // costs less: the time that a connection to it takes, as a peak EWMA over all acceptors
-// (metrics.Speed), times its sessions and this one. So does Finagle, and linkerd after it
-// ("Peak EWMA", Twitter, 2015). Of those that are equally near each gets its share, and
-// one that slows down loses it with the first connection that is slow.
+// (metrics.Speed), times its sessions and this one. Finagle does the same, and linkerd
+// after it ("Peak EWMA", Twitter, 2015). Of those that are equally near each gets its
+// share, and one that slows down loses it with the first connection that is slow.
 type fastest struct{ sampler }
 
 func (f *fastest) pick(tier int, skip []int32, _ netip.Addr) int32 {

@@ -4,8 +4,8 @@ import "net/netip"
 
 // first picks the first target in the order of the configuration that may be picked: one
 // fills up to its max_sessions before the next gets anything, so that those at the end can
-// be switched off. So does HAProxy's balance first (1.5, 2012). Weights other than 0 count
-// for nothing.
+// be switched off. HAProxy's balance first (1.5, 2012) does the same. Weights other than 0
+// count for nothing.
 type first struct {
 	pool  *Prepared
 	state State

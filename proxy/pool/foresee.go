@@ -8,11 +8,11 @@ import (
 )
 
 // Foresee returns the indexes in Pool.Targets of those that a session of client would be
-// given if it came now and each but the last refused it: at most so many. full says that
-// behind them come only targets that have max_sessions. Nobody's turn passes by it, so what
-// Pick returns next is the first of them.
+// given if it came now and each but the last refused it: n at most. full says that
+// behind them come only targets that have max_sessions. No target loses its turn by it, so
+// what Pick returns next is the first of them.
 //
-// Random2 and Fastest draw: what they would draw next nobody knows, and it returns none.
+// Random2 and Fastest draw at random: their next draws are not known, and it returns none.
 func (k *Picker) Foresee(client netip.Addr, most int) (ways []int, full bool) {
 	if k.pool.Pick == Random2 || k.pool.Pick == Fastest {
 		return nil, false

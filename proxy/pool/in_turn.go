@@ -41,5 +41,5 @@ func (n *inTurn) among(from, to int32, skip []int32) int32 {
 	return -1
 }
 
-// adopt begins anew: who comes first among those that fail is no promise.
+// adopt begins anew: which of those that fail comes first is no promise.
 func (n *inTurn) adopt(policy) {}

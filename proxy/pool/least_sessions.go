@@ -21,7 +21,7 @@ func newLeastSessions(p *Prepared, seed int, state State) *leastSessions {
 
 func (l *leastSessions) pick(tier int, skip []int32, _ netip.Addr) int32 {
 	t := l.pool.tiers[tier]
-	least := candidate{at: -1, held: 1} // with weight 0: more than anybody has
+	least := candidate{at: -1, held: 1} // with weight 0: more than any has
 	least = l.among(least, l.begin[tier], t.last, skip)
 	least = l.among(least, t.first, l.begin[tier], skip)
 	if least.at >= 0 {

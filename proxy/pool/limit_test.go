@@ -16,8 +16,8 @@ func (b *board) limit(p *Pool, i, sessions int) {
 	b.limits[p.Targets[i].ID.Index()].Store(int64(metrics.NewLimit(sessions, p.ID)))
 }
 
-// With limits, for all policies: a full target is never picked. Full is said exactly if one
-// would have been that is ranked best; so nobody of a lower rank stands in for it.
+// With limits, for all policies: a full target is never picked. Full is returned exactly
+// when one of the best rank would have been; so none of a lower rank stands in for it.
 func TestFullIsNotPicked(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 12).Draw(t, "targets")

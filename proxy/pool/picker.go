@@ -74,7 +74,7 @@ func (k *Picker) Adopt(old *Picker) {
 // Pick returns the index in Pool.Targets of the target for a session's next try, -1 if
 // none may be picked, or Full. tried are those that failed this session, at most 11; client is
 // looked at by SourceHash and in a Transparent pool only. Backups are picked only when no other target may be or all
-// of them fail, and who fails only when nobody else is left.
+// of them fail, and targets that fail only when no other is left.
 func (k *Picker) Pick(tried []metrics.ID, client netip.Addr) int {
 	k = k.of(client)
 	ofPrimaries := k.setSkip(tried)

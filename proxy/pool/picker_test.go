@@ -17,7 +17,7 @@ func at(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 80)
 }
 
-// anyone is a client of whom nothing is known.
+// anyone is a client of which nothing is known.
 var anyone netip.Addr
 
 var policies = []Policy{RoundRobin, LeastSessions, SourceHash, Random2, First, Fastest}
@@ -90,8 +90,8 @@ func (b *board) fail(t Target) {
 }
 
 // What may be picked, for all policies: with weights, sessions and failures that change
-// from pick to pick, a pick is never tried, its weight is not 0, nobody better ranked could
-// have been picked, and -1 comes when nothing is left at all. The ranks: primaries,
+// from pick to pick, a pick is never tried, its weight is not 0, none of a better rank
+// could have been picked, and -1 comes when nothing is left at all. The ranks: primaries,
 // backups, primaries that fail, backups that fail.
 func TestPickAllowed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -257,7 +257,7 @@ func TestAdoptGoesByID(t *testing.T) {
 }
 
 // Whatever Plans do to a pool, what stays has its turn and what is new waits no longer than
-// others: nobody starves, and turns stay bounded.
+// others: none starves, and turns stay bounded.
 func TestNobodyStarvesThroughPlans(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := weighted(RoundRobin, 1)

@@ -9,7 +9,7 @@
 //	Picker.Pick(tried, client) ─► index of a target, or -1
 //	   ▲
 //	   └ by target, from the board: sessions held over all acceptors; the weight in force;
-//	     whether it fails. Who fails is ranked last, whatever the policy says
+//	     whether it fails. One that fails is ranked last, whatever the policy says
 //
 // It opens no connection: the acceptor dials, and asks again with what it has tried.
 package pool
@@ -47,7 +47,7 @@ type Pool struct {
 // long. The zero Ejection is one that goes by connects alone: the first that fails counts.
 type Ejection struct {
 	ConnectFailures int           // in a row; 0 = 1
-	Early           time.Duration // from the connect: who is closed by then, and was told nothing, counts; 0 = nobody
+	Early           time.Duration // from the connect: a session that is closed by then, and was told nothing, counts; 0 = none does
 	EarlyCloses     int           // of these in a row
 	MaxShare        float64       // of a tier's targets; with more out none is ejected for EarlyCloses
 	Time, MaxTime   time.Duration // the first ejection's, which doubles up to the longest; 0 = see package proxy

@@ -40,7 +40,7 @@ func TestRandom2Weights(t *testing.T) {
 		weights := []int{1, 2, 4, 8, 16, 1}
 		p := weighted(policy, weights...)
 		b := boardOf(p)
-		b.weigh(5, 0) // nobody new
+		b.weigh(5, 0) // no new sessions
 		for i := range weights {
 			b.speeds[i].Observe(time.Hour, 1000)
 		}

@@ -25,7 +25,7 @@ type roundRobin struct {
 // turn is 16 bytes, four to a cache line: the scan is what a pick costs.
 type turn struct {
 	has    int64
-	weight int32 // as it was seen last; 0 = it takes no part, for nobody new may come or it fails
+	weight int32 // as it was seen last; 0 = it takes no part: it gets no new sessions, or it fails
 	cell   uint32
 }
 
@@ -70,7 +70,7 @@ func (r *roundRobin) pick(tier int, skip []int32, _ netip.Addr) int32 {
 		for _, tried := range skip { // those, too, may have other weights
 			r.turns[tried].weight = r.state.part(r.turns[tried].cell)
 		}
-		if r.totals[tier] == 0 { // nobody could be picked before, so nobody had a turn
+		if r.totals[tier] == 0 { // none could be picked before, so none had a turn
 			r.begin(tier)
 		} else {
 			r.settle(tier)
@@ -102,7 +102,7 @@ func (r *roundRobin) gain(tier int, skip []int32, s *scan) {
 // scan is one way over a tier's turns, and what is known of those passed.
 type scan struct {
 	times   int64 // 1 gives weights, -1 takes them back
-	look    bool  // for weights in force; else they are as seen last, whoever writes them meanwhile
+	look    bool  // for weights in force; else they are as seen last, whatever is written meanwhile
 	richest int32
 	changed bool  // weights are no longer as settled
 	has     int64 // of the richest
@@ -140,9 +140,9 @@ func (r *roundRobin) scan(s *scan, from, to int32) {
 	}
 }
 
-// settle is called when weights have changed or targets came or left. Whoever takes no part
-// loses its turn and comes back as new; the others have 0 together again, or less than one
-// each more.
+// settle is called when weights have changed or targets came or left. A target that takes
+// no part loses its turn and comes back as new; the others have 0 together again, or less
+// than one each more.
 func (r *roundRobin) settle(tier int) {
 	turns := r.tier(tier)
 	was, total, parts := r.totals[tier], int64(0), int64(0)

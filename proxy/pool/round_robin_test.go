@@ -84,8 +84,9 @@ func TestRoundRobinSeed(t *testing.T) {
 	}
 }
 
-// Who has just paid for 200 others does not wait for them when they leave, and
-// nobody is picked time after time for what it had when they were there.
+// A target that has just paid for 200 others does not wait for them when they
+// leave, and none is picked time after time for what it had when they were
+// there.
 func TestRoundRobinWhenManyLeave(t *testing.T) {
 	weights := slices.Repeat([]int{256}, 202) // a round has 51,202 picks
 	weights[0], weights[1] = 1, 1

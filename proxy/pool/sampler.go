@@ -23,7 +23,7 @@ func newSampler(p *Prepared, seed int, state State) sampler {
 	return sampler{pool: p, state: state, random: rand.New(rand.NewPCG(uint64(seed), rand.Uint64())), sums: make([]int64, len(p.cells))}
 }
 
-// draw returns a position, whoever may be picked, or -1 where all weights are 0.
+// draw returns a position, whether or not it may be picked, or -1 where all weights are 0.
 func (s *sampler) draw(tier int) int32 {
 	t := s.pool.tiers[tier]
 	if t.first == t.last {

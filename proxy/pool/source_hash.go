@@ -6,8 +6,9 @@ import (
 )
 
 // sourceHash picks the first target on the client's way through the table that may be
-// picked. Nothing counts but the client, the weights and who may be picked, so that all
-// acceptors, and all instances with the same weights in force, pick the same.
+// picked. Nothing counts but the client, the weights and which targets may be picked,
+// so that all acceptors, and all instances with the same weights in force, pick the
+// same.
 //
 // The table has the weights as configured. What is in force may be another weight, see
 // inForce; with a bound on load, see bound.

@@ -13,8 +13,8 @@ import (
 	"sluice/metrics"
 )
 
-// However few may be picked, the pick is the first of them on the client's way, be it
-// found from the side of places or of targets.
+// However few may be picked, the pick is the first of them on the client's way,
+// whether found from the side of places or of targets.
 func TestSearchFindsTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 400).Draw(t, "targets")
@@ -120,7 +120,7 @@ func TestSourceHashWeightComesBack(t *testing.T) {
 }
 
 // With a bound no target ever takes more than its share of the sessions times max_load,
-// rounded up, whatever clients come, end and fail; and somebody takes each.
+// rounded up, whatever clients come, end and fail; and some target takes each.
 func TestSourceHashBound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.IntRange(1, 20), 1, 12).Draw(t, "weights")

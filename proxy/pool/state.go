@@ -9,7 +9,7 @@ import (
 // State is what the board says of targets, by index. All of it may change at any time.
 type State struct {
 	Held    []metrics.Gauge   // sessions that hold it over all acceptors
-	Weights []metrics.Gauge   // the weight in force times WeightScale, 0 = nobody new
+	Weights []metrics.Gauge   // the weight in force times WeightScale, 0 = no new sessions
 	Weighed *metrics.Counter  // of changes of Weights
 	Failing []metrics.Failing // not 0 = it did not take a connection: ranked last
 	Limits  []metrics.Gauge   // a metrics.Limit; looked at if the pool is Limited
@@ -49,7 +49,7 @@ func (s *State) less(one, other uint32) bool {
 	return s.Held[one].Load()*s.Weights[other].Load() < s.Held[other].Load()*s.Weights[one].Load()
 }
 
-// slowness is what a session costs that comes to a target as it is: what a connection
+// slowness is what a session that comes to a target as it is costs: what a connection
 // takes, times the sessions it would hold then, for its weight.
 func (s *State) slowness(cell uint32) float64 {
 	held := float64(max(s.Held[cell].Load(), 0))
@@ -60,8 +60,8 @@ func (s *State) slowness(cell uint32) float64 {
 	return took * (held + 1) / float64(max(s.Weights[cell].Load(), 1))
 }
 
-// unmeasured is how slow a target is taken to be, in nanoseconds, that holds sessions and
-// has not taken one yet: it gets one to begin with, and no crowd. Finagle has this penalty.
+// unmeasured is how slow a target that holds sessions and has not taken one yet is taken to
+// be, in nanoseconds: it gets one to begin with, and no crowd. Finagle has this penalty.
 const unmeasured = float64(time.Hour)
 
 // changed says whether weights have changed since it was asked last.

@@ -12,7 +12,7 @@ import (
 
 // tableSize is how many places a table has: a prime, so that steps of any length come
 // to every place. 100 targets have 655 places each, and one place more or less is
-// 0.15% of that. A table takes 128 KiB, and the list of who has which places 256 KiB.
+// 0.15% of that. A table takes 128 KiB, and the list of each target's places 256 KiB.
 const tableSize = 65537
 
 // table says which target a client goes to. It is a Maglev hash table (Eisenbud et
@@ -23,7 +23,7 @@ const tableSize = 65537
 //	picked:  the client walks over them in the same way: the first place has its target,
 //	         the next ones have those for its retries
 //
-// Who builds it of the same targets has the same table. A target that leaves gives
+// The same targets always give the same table. A target that leaves gives
 // its places to the others, and most other places stay as they were. The client walks
 // with a step of its own since neighbouring places are not independent: with a step of 1
 // and five targets, retries went to one 2.6 times as often as to another.

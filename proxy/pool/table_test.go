@@ -71,7 +71,7 @@ func TestTableIsTheSameInAnyOrder(t *testing.T) {
 	})
 }
 
-// The list of who has which places is that of the table.
+// The list of each target's places agrees with the table.
 func TestPlacesAreListed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPool(t).Prepare()

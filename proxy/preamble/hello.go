@@ -39,7 +39,7 @@ func (h *Hello) OffersALPN(protocol string) bool {
 	return false
 }
 
-// NewHello is what a client says that wants a host and offers protocols, as ParseHello would
+// NewHello is what a client that wants a host and offers protocols says, as ParseHello would
 // find it; false: no client can say that.
 func NewHello(name string, protocols []string) (h Hello, ok bool) {
 	h.TLS = true
@@ -217,8 +217,8 @@ func parseClientHello(b []byte) (h Hello, ok bool) {
 	return h, extensions.ok
 }
 
-// readName reads the extension server_name (RFC 6066, 3). Of several names, which nobody
-// sends, the first host name counts.
+// readName reads the extension server_name (RFC 6066, 3). Of several names, which no
+// client sends, the first host name counts.
 func (h *Hello) readName(b []byte) bool {
 	outer := cursor{b: b, ok: true}
 	list := cursor{b: outer.vector(2, 1), ok: true}

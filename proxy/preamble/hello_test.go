@@ -18,7 +18,7 @@ func helloOf(t testing.TB, c *tls.Config) []byte {
 	t.Helper()
 	client, server := net.Pipe()
 	defer client.Close()
-	c.InsecureSkipVerify = true // nobody answers
+	c.InsecureSkipVerify = true // there is no answer
 	go func() { _ = tls.Client(client, c).Handshake() }()
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
 	head := make([]byte, recordHead)

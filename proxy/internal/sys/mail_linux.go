@@ -48,7 +48,7 @@ func (m *fdMessage) receive(mail int) (label uint64, fd int, errno syscall.Errno
 	if e != 0 {
 		return 0, -1, e
 	}
-	if n == 0 { // nobody can send any more
+	if n == 0 { // no acceptor can send any more
 		return 0, -1, syscall.EAGAIN
 	}
 	if m.control.head.Type != unix.SCM_RIGHTS {

@@ -59,7 +59,7 @@ func sysBindPort(fd int, a netip.AddrPort) syscall.Errno {
 	return bindTo(fd, a)
 }
 
-// sysBindAs is sysBind for a source address of somebody else (IP_TRANSPARENT), which takes
+// sysBindAs is sysBind for an address of another machine (IP_TRANSPARENT), which takes
 // CAP_NET_ADMIN or CAP_NET_RAW.
 func sysBindAs(fd int, a netip.Addr) syscall.Errno {
 	level, name := unix.SOL_IP, unix.IP_TRANSPARENT
@@ -125,8 +125,8 @@ func (sa *Sockaddr) Set(a netip.AddrPort) uintptr {
 }
 
 // setScope sets the interface that a zone names; "" = none is meant. It is looked up each
-// time, which is one more system call for who has a zone: an interface may come later, or
-// come again under another number. ENODEV: there is none.
+// time, which is one more system call for an address with a zone: an interface may come
+// later, or come again under another number. ENODEV: there is none.
 func (sa *Sockaddr) setScope(fd int, zone string) syscall.Errno {
 	if zone == "" || sa.Family != unix.AF_INET6 {
 		return 0

@@ -18,7 +18,7 @@ const unixZone = "unix:"
 func UnixPath(a netip.Addr) (path string, is bool) { return strings.CutPrefix(a.Zone(), unixZone) }
 
 // connectUnix connects to a path or an abstract name, which unlike TCP is done at once, or
-// EAGAIN: the queue of who listens there is full.
+// EAGAIN: the listener's queue is full.
 func connectUnix(fd int, path string) syscall.Errno {
 	sa := unix.RawSockaddrUnix{Family: unix.AF_UNIX}
 	if len(path) >= len(sa.Path) {

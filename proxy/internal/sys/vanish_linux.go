@@ -8,8 +8,9 @@ import (
 
 // sysVanish closes fd so that its peer hears nothing. A socket under repair does (tcp(7),
 // TCP_REPAIR), which takes CAP_NET_ADMIN. Without it close(2) sends a RST that the next
-// router drops, for its hop limit is 1: a peer on the same network still gets it. So does
-// HAProxy's silent-drop. What the peer sends later the kernel answers as it likes.
+// router drops, for its hop limit is 1: a peer on the same network still gets it.
+// HAProxy's silent-drop does the same. The kernel answers what the peer sends later as it
+// likes.
 func sysVanish(fd int) syscall.Errno {
 	if unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1) == nil {
 		return sysClose(fd)
