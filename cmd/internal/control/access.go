@@ -48,7 +48,7 @@ func (s *service) nameRecords(next *state) {
 
 func isReopen(sig os.Signal) bool { return sig == syscall.SIGUSR1 }
 
-// reopenAccessLog is for whoever rotates it.
+// reopenAccessLog is for log rotation.
 func (s *service) reopenAccessLog() {
 	if err := s.access.Reopen(); err != nil {
 		s.Log.Error("the access log goes on in its old file", "error", err)

@@ -61,7 +61,7 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err := s.host.Prepare(next.orders()); err != nil {
 		return err
 	}
-	// New ones, and the new sockets of others. Who comes first waits until all listen.
+	// New ones, and the new sockets of others. The first client waits until all listen.
 	if err := together(serving(next.fronts), (*front).listen); err != nil {
 		s.unprepare()
 		return err

@@ -22,7 +22,7 @@ import (
 type departure struct {
 	stage      stage
 	phase      proxy.Phase // in the Plan
-	generation uint64      // of the Plan that told of the phase; 0 = not told yet
+	generation uint64      // of the Plan with the phase; 0 = not published yet
 	since      time.Time   // of the stage
 	quiet      time.Time   // since when nothing has come
 	accepted   uint64
@@ -67,8 +67,8 @@ func newDeparture(now, deadline time.Time) *departure {
 
 func (d *departure) enter(s stage, now time.Time) { d.stage, d.since, d.quiet = s, now, now }
 
-// step takes a departure on as far as it goes now. It returns whether the Plan must tell
-// of it.
+// step takes a departure on as far as it goes now. It returns whether the Plan must
+// announce it.
 func (d *departure) step(now time.Time, of departing, reached uint64, hurried bool) (tell bool) {
 	everywhere := d.generation != 0 && reached >= d.generation
 	known := everywhere || d.generation != 0 && (hurried || now.Sub(d.since) >= knownWithin)

@@ -45,7 +45,7 @@ func newJourney(t *testing.T, drain time.Duration) *journey {
 	return j
 }
 
-// at steps at so long after the start, and says what must have come of it.
+// at steps this long after the start, and says what must have come of it.
 func (j *journey) at(after time.Duration, tell bool, s stage, phase proxy.Phase) {
 	j.t.Helper()
 	got := j.step(j.start.Add(after), j.leaver.departing(), j.reached, j.hurried)
@@ -58,7 +58,7 @@ func (j *journey) at(after time.Duration, tell bool, s stage, phase proxy.Phase)
 func (j *journey) told(generation uint64, known bool) {
 	j.t.Helper()
 	if j.generation != 0 {
-		j.t.Fatalf("generation %d was told of already", j.generation)
+		j.t.Fatalf("generation %d was announced already", j.generation)
 	}
 	j.generation = generation
 	if known {

@@ -26,7 +26,7 @@ type needs struct {
 const (
 	// ownFDs are a process's own: the standard three, the board, the loops of the Go
 	// runtime and of the watchdog, the admin endpoint's (13 in all), and what is open
-	// for a moment: files of /proc, the start of a worker. Lookups come on top.
+	// for a moment: files of /proc, the start of a worker. Lookups are extra.
 	ownFDs = 24
 	// seatFDs are those of an acceptor beside its sockets: the two ends of its mailbox,
 	// and its epoll and eventfd, or the connection to its worker and the pidfd.
@@ -42,8 +42,8 @@ const (
 	sessionFDs = 2 // the client's and the backend's
 )
 
-// needsOf are those of a configuration, with so many listeners and acceptors more that
-// still leave.
+// needsOf are those of a configuration, and of the listeners and acceptors that still
+// leave.
 func needsOf(c config.Config, listeners, acceptors int) needs {
 	n := needs{mode: c.Acceptors.Mode, listeners: c.Addresses() + listeners, acceptors: c.Acceptors.Number() + acceptors}
 	for _, p := range c.Pools {
@@ -71,7 +71,7 @@ func (n needs) worker() int {
 	return ownFDs + 2*n.listeners + n.listeners + 1 + n.acceptors
 }
 
-// spare is what the control plane keeps from sessions of so many descriptors.
+// spare is how many of nofile descriptors the control plane keeps from sessions.
 func spare(nofile int) int { return min(spareFDs, nofile/4) }
 
 // sessions is how many there is room for, in one process.

@@ -33,7 +33,7 @@ func (s *service) openAdmin() (e *endpoints, err error) {
 	switch e.socket, err = admin.ListenSocket(path); {
 	case err == nil:
 		e.path = path
-	case s.Config.Admin.Socket == config.SocketAuto: // nobody asked for it
+	case s.Config.Admin.Socket == config.SocketAuto: // it was not asked for
 		s.Log.Warn("there is no admin socket, so sluice reload does not reach this service", "error", err)
 	default:
 		e.close()

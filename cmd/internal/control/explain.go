@@ -23,7 +23,7 @@ func (s *service) explain(ctx context.Context, q admin.ExplainQuery) (admin.Expl
 func (s *service) view() (v *explain.View, inForce *state) {
 	v = &explain.View{Targets: s.board, Service: s.board, Clock: metrics.Monotonic(), Draining: s.draining.Load(), Ask: s.movement.foresee}
 	v.Health, _ = s.health.Snapshot()
-	s.mu.Lock() // whoever closes the rows of a front holds it, and has taken the front out of the state before
+	s.mu.Lock() // the goroutine that closes a front's rows holds it, and has taken the front out of the state before
 	defer s.mu.Unlock()
 	v.Plan = s.state.plan
 	for _, p := range s.state.pools {

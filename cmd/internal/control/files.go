@@ -156,7 +156,7 @@ func (s *service) guard(next *state) error {
 	return nil
 }
 
-// admitted is the set of an access; nil = everybody may connect.
+// admitted is the set of an access; nil = every client may connect.
 func (s *service) admitted(a config.Access) (*admitted, error) {
 	if !a.Limited() {
 		return nil, nil
@@ -199,7 +199,7 @@ func (l lists) set(a config.Access) *access.Set {
 	return access.New(l.allowFile.and(a.Allow), l.denyFile.and(a.Deny), l.only)
 }
 
-// setOf makes the set of an access that is not in force; nil = everybody may connect.
+// setOf makes the set of an access that is not in force; nil = every client may connect.
 func (s *service) setOf(a config.Access) (*access.Set, error) {
 	if !a.Limited() {
 		return nil, nil
@@ -234,7 +234,7 @@ func (a *admission) keep(fronts []*front) {
 	}
 }
 
-// order is the set as hosts are told of it.
+// order is the set as hosts are given it.
 func (m *admitted) order() host.Access {
 	file := -1
 	if m.file != nil {
@@ -270,7 +270,7 @@ func (s *service) forgetRates(next, before *state) {
 	}
 }
 
-// maxDelay is how long a session may be delayed that comes too quickly: most clients give up
+// maxDelay is how long a session that comes too quickly may be delayed: most clients give up
 // after that.
 const maxDelay = 10 * time.Second
 

@@ -29,7 +29,7 @@ type front struct {
 	leaving *departure // nil = it serves
 	goneIn  uint64     // the first Plan without it
 
-	admitted *admitted // who may connect; nil = everybody
+	admitted *admitted // who may connect; nil = all clients
 }
 
 func (f *front) phase() proxy.Phase {
@@ -85,8 +85,8 @@ func (f *front) keeps(l config.Listener, at config.Bind) bool {
 	return f.leaving == nil && f.config.Name == l.Name && f.config.Share == l.Share && socketOptions(f.config, f.bind).SameSockets(socketOptions(l, at))
 }
 
-// openFront opens the sockets of an address of l for the given seats. Nobody is answered there before
-// listen. Groups of this process that may hold the port already are beside it.
+// openFront opens the sockets of an address of l for the given seats. No client is answered there
+// before listen. Groups of this process that may hold the port already are beside it.
 func openFront(l config.Listener, at config.Bind, id metrics.ID, seats []int, beside []*listener.Group, log *slog.Logger) (*front, error) {
 	o := socketOptions(l, at)
 	o.Seats, o.Beside = seats, beside
@@ -166,10 +166,10 @@ func (f *front) holdOff(seats []int, log *slog.Logger) {
 		switch {
 		case err == nil:
 			f.steered.aside = aside
-			log.Info("new connections go to others who share the port", "listener", f.config.Name, "sockets", aside.Others())
+			log.Info("new connections go to others that share the port", "listener", f.config.Name, "sockets", aside.Others())
 			return
 		case !errors.Is(err, steering.ErrAlone):
-			log.Warn("new connections can't be sent to others who share the port: some clients will try again after a second", "listener", f.config.Name, "error", err)
+			log.Warn("new connections can't be sent to others that share the port: some clients will try again after a second", "listener", f.config.Name, "error", err)
 		}
 	}
 	for _, seat := range seats {
@@ -217,7 +217,7 @@ func (f *front) closeSeat(seat int) {
 	}
 }
 
-// descriptors are the sockets by seat, as acceptors are told of them.
+// descriptors are the sockets by seat, as acceptors are given them.
 func (f *front) descriptors() []int {
 	var fds []int
 	for _, seat := range f.group.Seats() {

@@ -31,7 +31,7 @@ const (
 	// cutPerSecond is how fast the sessions of a backend that has left are cut: their clients
 	// all connect anew.
 	cutPerSecond = 1000
-	// cutDownPerSecond is the same of one that is down: nobody is served there.
+	// cutDownPerSecond is the same of one that is down: no client is served there.
 	cutDownPerSecond = 10_000
 )
 

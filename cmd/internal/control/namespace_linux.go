@@ -23,10 +23,10 @@ const strandedAfter = 5 * time.Second
 //
 // A container in the namespace of another is left behind in it when the other ends: the
 // engine takes the interfaces away and makes a new namespace for the next start. What
-// listens in the old one looks well and is reached by nobody. So sluice ends, and whoever
-// starts it again puts it in the new namespace.
+// listens in the old one looks well, but nothing can reach it. So sluice ends, and the
+// engine's next start puts it in the new namespace.
 //
-// The initial namespace is a machine's own and is not watched. The kernel tells of each
+// The initial namespace is a machine's own and is not watched. The kernel reports each
 // change of an interface; nothing is looked at before. stop ends the watch.
 func watchNamespace(log *slog.Logger) (stranded <-chan struct{}, stop func()) {
 	if isInitialNamespace() {

@@ -68,7 +68,8 @@ func timesOut(c config.Config, p config.Pool) bool {
 	})
 }
 
-// unknownOwner says that this machine does not know who shall own the listener's socket.
+// unknownOwner says that this machine does not know the user or group that is to own the
+// listener's socket.
 func unknownOwner(l config.Listener) error {
 	if l.SocketUser != "" {
 		if _, err := listener.UserID(l.SocketUser); err != nil {

@@ -126,7 +126,7 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 // commit waits for none of them, and one that turns is there in a few milliseconds.
 const turnWithin = 250 * time.Millisecond
 
-// awaitTurn waits so long that who hears the verdict mostly finds it true everywhere.
+// awaitTurn waits long enough that the verdict is mostly true everywhere when it is heard.
 func (s *service) awaitTurn(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, turnWithin)
 	defer stop()

@@ -26,7 +26,7 @@ type pack struct {
 	rows  *steering.Rows
 
 	mu      sync.Mutex
-	rescues map[int]int // by whom, by hung seat
+	rescues map[int]int // the rescuer, by hung seat
 }
 
 func newPack(t *testing.T, seats ...int) *pack {
@@ -135,8 +135,8 @@ func (k *pack) await(what string, condition func() bool) {
 	}
 }
 
-// Who was given something and does not turn hangs after hang_after, and no earlier; a
-// sibling is sent, and let go when it turns.
+// An acceptor that was given something and does not turn hangs after hang_after, and
+// no earlier; a sibling is sent, and let go when it turns.
 func TestHungIsWhoWasGivenSomething(t *testing.T) {
 	k := newPack(t, 0)
 	began := time.Now()
@@ -158,7 +158,8 @@ func TestHungIsWhoWasGivenSomething(t *testing.T) {
 	k.await("its row says so", func() bool { return k.rows.Row(0).Flags.Load()&steering.Hung == 0 })
 }
 
-// Who waits for nothing owes nothing, however long; and the watchdog sleeps meanwhile.
+// An acceptor that waits for nothing owes nothing, however long; and the watchdog sleeps
+// meanwhile.
 func TestParkedOnesNeverHang(t *testing.T) {
 	k := newPack(t, 0, 1, 2, 3)
 	k.await("nobody is in doubt", func() bool { return !k.inDoubt() })
@@ -255,25 +256,25 @@ func TestRescuerIsReplaced(t *testing.T) {
 	k.await("its rescuer hangs, and another is sent to both", func() bool { return k.rescuer(0) == 2 && k.rescuer(1) == 2 })
 	stop()
 	stop = keepTurning(1, 2)
-	k.await("who turns needs no rescuer", func() bool { return k.rescuer(1) == -1 && !k.hangs(1) })
+	k.await("one that turns needs no rescuer", func() bool { return k.rescuer(1) == -1 && !k.hangs(1) })
 	k.board.Acceptor(2).PID.Store(0) // it dies
 	k.await("another is sent", func() bool { return k.rescuer(0) == 1 })
 	stop()
 	stop = keepTurning(0, 1)
 	defer func() { stop() }()
-	k.await("it turns again, and nobody is with it", func() bool { return k.rescuer(0) == -1 && !k.hangs(0) })
+	k.await("it turns again, and none is with it", func() bool { return k.rescuer(0) == -1 && !k.hangs(0) })
 }
 
-// Everybody is given a new Plan, and owes a turn for it.
+// Every acceptor is given a new Plan, and owes a turn for it.
 func TestPlanIsGivenToAll(t *testing.T) {
 	k := newPack(t, 0, 1)
 	k.await("nobody is in doubt", func() bool { return !k.inDoubt() })
 	k.give(7)
 	k.board.Acceptor(1).Generation.Store(7)
 	k.turn(1)
-	k.await("who does not take it hangs", func() bool { return k.hangs(0) })
+	k.await("one that does not take it hangs", func() bool { return k.hangs(0) })
 	if k.hangs(1) {
-		t.Error("who has taken it hangs")
+		t.Error("one that has taken it hangs")
 	}
 	k.board.Acceptor(0).Generation.Store(7)
 	k.turn(0)

@@ -16,8 +16,8 @@ func seatsOf(numbers ...int) (all seating) {
 	return all
 }
 
-// Who leaves is called back first, then come the lowest free numbers; the old seats stay as they
-// are.
+// A seat that leaves is called back first, then come the lowest free numbers; the old seats stay
+// as they are.
 func TestResized(t *testing.T) {
 	now := time.Now()
 	old := seatsOf(0, 2, 3)
@@ -91,7 +91,7 @@ func TestVacantSeat(t *testing.T) {
 	}
 }
 
-// Who has closed nothing yet is called back before a new one is made.
+// A seat that has closed nothing yet is called back before a new one is made.
 func TestCallBack(t *testing.T) {
 	at := func(s stage, quiesce ...metrics.ID) *departure { return &departure{stage: s, quiesce: quiesce} }
 	for _, row := range []struct {

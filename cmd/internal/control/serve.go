@@ -13,7 +13,7 @@
 //	           │
 //	           ├─ health: checks, operators ─► weights on the Board
 //	           ├─ movement: sessions that end at a pace ─► host.Survey
-//	           ├─ watchdog: who was given something and does not turn? ─► host.Rescue
+//	           ├─ watchdog: which was given something and does not turn? ─► host.Rescue
 //	           ├─ departures: what left the configuration, acceptors that leave, and at the end all
 //	           └─ admin HTTP ◄─ Snapshot ◄─ Board, queues, host
 //	                         ◄─ explain ◄── View: what is in force, or what a file would put in force (explain.go)
@@ -104,7 +104,7 @@ type service struct {
 	jobs     chan func()
 	endings  chan int // seats whose acceptor has ended
 
-	mu    sync.Mutex // held while state is replaced or sockets are closed, and by whoever reads them elsewhere
+	mu    sync.Mutex // held while state is replaced or sockets are closed, and to read them elsewhere
 	state *state
 
 	ledger    *ledger
@@ -209,12 +209,12 @@ func (s *service) awaitLoops() {
 }
 
 // sampleEvery is how often a live service is looked at: the window of accepts and the
-// history are fed, what nobody holds any more is forgotten. A look costs about 1 ms, most
+// history are fed, what nothing holds any more is forgotten. A look costs about 1 ms, most
 // of it the Go runtime's for being woken, and is nearly all that a service at rest spends.
 const sampleEvery = 5 * time.Second
 
-// conduct looks after a live service until the first signal that ends it, or until nobody
-// can reach it. It is the one goroutine that changes the service.
+// conduct looks after a live service until the first signal that ends it, or until
+// nothing can reach it. It is the one goroutine that changes the service.
 func (s *service) conduct(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -225,7 +225,7 @@ func (s *service) conduct(ctx context.Context) error {
 	defer func() { watching.stop() }()
 	stranded, stop := watchNamespace(s.Log)
 	defer stop()
-	var delayed <-chan time.Time // the end of drain_delay; nil = nobody asked for an end yet
+	var delayed <-chan time.Time // the end of drain_delay; nil = no end was asked for yet
 	for {
 		var step <-chan time.Time
 		if len(s.state.departures()) > 0 || len(s.gone) > 0 {
@@ -290,8 +290,8 @@ func (s *service) sample(now time.Time) {
 }
 
 // forgivePicks takes back, for acceptors that are parked, picks that nothing came of: a
-// handshake that never ends wakes nobody, and would make them look loaded for good. Whoever
-// turns does so by itself.
+// handshake that never ends wakes no acceptor, and would make them look loaded for good. An
+// acceptor that turns does so by itself.
 func (s *service) forgivePicks() {
 	for _, f := range s.state.fronts {
 		for _, st := range s.state.seats {

@@ -58,8 +58,8 @@ func usableCPUs() (cpus []int, err error) {
 	return cpus, nil
 }
 
-// scheduledAsMost says whether nobody has chosen another scheduling for this process,
-// as by chrt(1).
+// scheduledAsMost says whether no other scheduling was chosen for this process, as by
+// chrt(1).
 func scheduledAsMost() bool {
 	attr, err := unix.SchedGetAttr(0, 0)
 	return err == nil && attr.Policy == unix.SCHED_NORMAL

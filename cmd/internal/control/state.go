@@ -125,7 +125,7 @@ func (s *state) gatherPools(before *state, l *ledger, board *metrics.Board) erro
 }
 
 // keepAddresses takes over from before what only the pools of leaving fronts still need:
-// nobody looks that up any more.
+// those are not looked up any more.
 func (s *state) keepAddresses(before *state) {
 	for _, p := range s.pools {
 		for _, b := range p.config.Backends {
@@ -191,7 +191,7 @@ func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, 
 			}
 			if isNew {
 				board.OpenTarget(id)
-				board.Weights()[id.Index()].Store(int64(weight) * pool.WeightScale) // nobody looks there yet
+				board.Weights()[id.Index()].Store(int64(weight) * pool.WeightScale) // no pickers look there yet
 			}
 			made.Targets = append(made.Targets, pool.Target{ID: id, Backend: b.Address, Addr: at.addr, Weight: weight, Backup: b.Backup || at.backup, MaxSessions: c.MaxSessionsOf(b)})
 		}
@@ -218,7 +218,7 @@ func (s *state) limit(board *metrics.Board) {
 	}
 }
 
-// watched is what package health is told of the pools of the Plan.
+// watched is what package health is given of the pools of the Plan.
 func (s *state) watched() []health.Pool {
 	all := make([]health.Pool, len(s.pools))
 	for i, p := range s.pools {

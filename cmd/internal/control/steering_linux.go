@@ -30,8 +30,8 @@ type choice struct {
 }
 
 // choose tries first what can be had.
-// A unix socket's one queue is nobody's: whoever wakes first accepts, and hands on what
-// others should have.
+// A unix socket has one queue for all: the acceptor that wakes first accepts, and hands
+// on what others should have.
 func choose(a config.Acceptors, f *front, seats int, support func() steering.Support) (c choice) {
 	if f.isUnix() {
 		return choice{handOff: seats > 1}
@@ -106,7 +106,7 @@ func (t *steered) attach(f *front, seats []int, a config.Acceptors) (reason stri
 	return info.Reason
 }
 
-// shown is what is in force, for whoever asks.
+// shown is what is in force, for those that ask.
 func (t *steered) shown() metrics.Steering {
 	if info := t.info.Load(); info != nil {
 		return *info

@@ -51,7 +51,7 @@ func (s *state) sumUp(before *state, l *ledger) {
 }
 
 // merges says whether the addresses of a backend share their series. Once they do, a few
-// less are no reason to end it: who adds up series of both kinds counts twice for a while.
+// less are no reason to end it: a sum over series of both kinds counts twice for a while.
 func (s *state) merges(before *state, name backendName, addresses int) bool {
 	limit := s.config.Admin.AddressSeries
 	if limit == 0 {
@@ -78,7 +78,7 @@ func (s *service) tellMerged(before, next *state) {
 	}
 }
 
-// addUp keeps what those targets did whose numbers are free.
+// addUp keeps what the targets whose numbers are free did.
 func (s *service) addUp(freed map[target]metrics.ID) {
 	for name, id := range freed {
 		if t := s.state.totals[backendName{name.pool, name.backend}]; t.departed != nil {

@@ -58,7 +58,7 @@ const pauseAtMost = time.Second
 func (w *watchdog) judge(s *watched, i int, now int64) (due int64) {
 	c := w.board.Acceptor(i)
 	parked := c.Parked.Load() != 0
-	turned := c.Heartbeat.Load() // after parked; 0 = nobody runs there: it died, and its successor starts
+	turned := c.Heartbeat.Load() // after parked; 0 = none runs there: it died, and its successor starts
 	patience := int64(w.hangAfter)
 	if c.Paused.Load() != 0 {
 		patience += int64(pauseAtMost)
@@ -93,7 +93,7 @@ func (w *watchdog) judge(s *watched, i int, now int64) (due int64) {
 	return since + patience
 }
 
-// notInDoubt is when the time is up of somebody who is not in doubt.
+// notInDoubt is when the time of an acceptor that is not in doubt is up.
 const notInDoubt = math.MaxInt64
 
 func (w *watchdog) revive(s *watched, i int) {
@@ -137,7 +137,7 @@ func (w *watchdog) owes(s *watched, i int) bool {
 	})
 }
 
-// owesAlone says the same of what was given to nobody else.
+// owesAlone says the same of what was given to no other.
 func (w *watchdog) owesAlone(s *watched, i int) bool {
 	if s.more || w.board.Acceptor(i).Generation.Load() < int64(w.given) {
 		return true

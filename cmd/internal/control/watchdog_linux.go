@@ -13,14 +13,14 @@ import (
 )
 
 // watchdog finds acceptors that hang, and has a sibling accept from their sockets until
-// they turn again: nobody waits behind a hung one.
+// they turn again: no client waits behind a hung one.
 //
-// Hung is who was given something, a connection in one of its queues or a Plan, and has
-// not begun a turn for hang_after since; or whose turn has lasted that long already when
-// it is given something. Who waits for nothing owes nothing: the watchdog sleeps then,
-// in an epoll of its own on all listening sockets and mailboxes. It is edge-triggered,
-// so each connection that arrives is told of once; often the acceptor has taken it
-// before the watchdog hears of it, and waits for the next.
+// An acceptor hangs that was given something, a connection in one of its queues or a
+// Plan, and has not begun a turn for hang_after since; or whose turn has lasted that
+// long already when it is given something. One that waits for nothing owes nothing: the
+// watchdog sleeps then, in an epoll of its own on all listening sockets and mailboxes.
+// It is edge-triggered, so it reports each connection that arrives once; often the
+// acceptor has taken it before the watchdog hears of it, and waits for the next.
 //
 //	   ┌──────────────── nobody is in doubt ◄───────────────┐
 //	   ▼                                                    │ turned, and owes nothing
@@ -77,7 +77,7 @@ func (w *watchdog) give(generation uint64) {
 	w.ring()
 }
 
-// watch is told of each state that has been put in force.
+// watch is given each state that has been put in force.
 func (w *watchdog) watch(s *state) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,7 +142,7 @@ func (w *watchdog) rewatch(fds map[int]int) {
 	}
 	for fd, seat := range fds {
 		if was, is := w.fds[fd]; is && was == seat {
-			continue // nobody closes a watched one, see unwatch
+			continue // a watched one is never closed, see unwatch
 		}
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd), Pad: int32(seat)}
 		_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &event)
@@ -150,8 +150,8 @@ func (w *watchdog) rewatch(fds map[int]int) {
 	w.fds = fds
 }
 
-// run is the watchdog's life, until stop. It looks when something was given to somebody, and
-// when somebody's time is up, but leaves a quarter of hang_after between two looks.
+// run is the watchdog's life, until stop. It looks when something was given to an acceptor,
+// and when an acceptor's time is up, but leaves a quarter of hang_after between two looks.
 func (w *watchdog) run() {
 	defer close(w.ended)
 	events := make([]unix.EpollEvent, 256)
@@ -183,8 +183,8 @@ func (w *watchdog) pace() time.Duration {
 	return w.hangAfter / 4
 }
 
-// look judges everybody who is in doubt. It returns the clock when somebody's time will be
-// up; notInDoubt: nobody's; below 0: the watchdog has been stopped.
+// look judges all that are in doubt. It returns the clock when the first one's time will
+// be up; notInDoubt: there is none; below 0: the watchdog has been stopped.
 func (w *watchdog) look(events []unix.EpollEvent, now int64) (next int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -223,8 +223,8 @@ func (w *watchdog) look(events []unix.EpollEvent, now int64) (next int64) {
 
 // poke sends a hung acceptor that waits in epoll a message for no listener, which makes
 // it turn. All that it was given may be taken by its rescuer as it wakes: then epoll has
-// nothing to tell it, and as nothing new is sent to who hangs, it would for ever. The
-// rescuer reads its mailbox, too, so it may need more than one.
+// nothing to tell it, and as a hung acceptor is sent nothing new, it would hang for
+// ever. The rescuer reads its mailbox, too, so it may need more than one.
 func (w *watchdog) poke(s *watched) {
 	if !waitsAt(s.mail.Receive) {
 		_ = unix.Sendto(s.mail.Send, make([]byte, 8), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)

@@ -171,7 +171,7 @@ func TestDoubtEndsWhateverCame(t *testing.T) {
 	}
 }
 
-// Who lacks descriptors leaves its queues alone for a while.
+// An acceptor that lacks descriptors leaves its queues alone for a while.
 func TestNoHangOfWhoPauses(t *testing.T) {
 	k := newKennel(t)
 	k.cells.Paused.Store(1)
@@ -185,7 +185,7 @@ func TestNoHangOfWhoPauses(t *testing.T) {
 	}
 }
 
-// A worker holds the sockets too, so their shutdown would be told of.
+// A worker holds the sockets too, so epoll would report their shutdown.
 func TestNoHangBySocketsThatClose(t *testing.T) {
 	k := newKennel(t)
 	k.unwatch(k.fd)

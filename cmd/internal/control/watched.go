@@ -8,8 +8,7 @@ import (
 )
 
 // recording is what acceptors are told to write into the journal: what the access log
-// wants, each step if [log] trace says so, and the ends of sessions while somebody looks at
-// the page.
+// wants, each step if [log] trace says so, and the ends of sessions while the page is open.
 type recording struct {
 	mu      sync.Mutex
 	want    journal.Want
@@ -38,7 +37,7 @@ func (r *recording) steps() bool {
 	return r.want&journal.WantSteps != 0
 }
 
-// watch is told when the first one looks at the page, and when the last one has left.
+// watch is called when the first viewer opens the page, and when the last one has left.
 func (s *service) watch(watched bool) {
 	s.records.mu.Lock()
 	defer s.records.mu.Unlock()

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// brief keeps a process told, one order at a time, and returns when it has gone. What
-// should be told may change meanwhile, however long an answer takes: the next order
-// follows from what is so by then.
+// brief keeps a process informed, one order at a time, and returns when it has gone.
+// What should be told may change meanwhile, however long an answer takes: the next
+// order follows from what is so by then.
 func (s *supervisor) brief(w *worker, p *process) {
 	for {
 		s.mu.Lock()

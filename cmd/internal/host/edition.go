@@ -7,8 +7,8 @@ import (
 	"sluice/proxy"
 )
 
-// edition is Orders on their way: prepared, then in force or forgotten. Which one an
-// acceptor has is told by its pointer. A nil edition names nobody.
+// edition is Orders on their way: prepared, then in force or forgotten. Its pointer
+// tells which one an acceptor has. A nil edition names no seat.
 type edition struct {
 	Orders
 	phases [metrics.MaxAcceptors]proxy.Phase

@@ -75,7 +75,7 @@ func (s *supervisor) Find(source netip.AddrPort) (int, bool) {
 // question is a Find under way.
 type question struct {
 	source  netip.AddrPort
-	answers chan<- answer // has room for everybody's
+	answers chan<- answer // has room for every worker's
 }
 
 type answer struct {

@@ -168,7 +168,7 @@ func (h *holdings) bind(b *body) error {
 	return nil
 }
 
-// view is what the acceptor is told of the sockets.
+// view is what the acceptor is given of the sockets.
 func (h *holdings) view(b *body) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: h.receive},

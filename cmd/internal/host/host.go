@@ -1,5 +1,5 @@
 // Package host is where acceptors live: as threads of this process, or each in a
-// worker process that a supervisor keeps alive. Who uses it can't tell which.
+// worker process that a supervisor keeps alive. The caller can't tell which.
 //
 //	control ─ Prepare(Orders) ─► every acceptor binds them, or one says why not ─► error: nothing has changed
 //	        ─ Commit() ────────► they take effect; no acceptor is waited for
@@ -41,7 +41,7 @@ import (
 )
 
 // Host is where the acceptors of a service live. Prepare and Commit are called by one
-// goroutine, one at a time; everything else by anybody, also while those run.
+// goroutine, one at a time; everything else by any, also while those run.
 type Host interface {
 	// Prepare has every acceptor of the Plan's seats bind the Orders, and starts those
 	// that do not exist yet. After an error nothing has changed. A worker that is hung,
@@ -51,16 +51,15 @@ type Host interface {
 	Commit()
 	// Rescue has acceptor by serve the sockets of a hung one, until on is false. It waits for nothing.
 	Rescue(by, hung int, on bool)
-	// Find tells whose session reaches its backend from source. It takes seconds at most.
+	// Find tells which acceptor's session reaches its backend from source. It takes seconds at most.
 	Find(source netip.AddrPort) (seat int, ok bool)
 	// Run starts a command and waits for it, as cmd.Run does. As PID 1 this process buries
 	// orphans: of other children it would take the exit status away.
 	Run(cmd *exec.Cmd) error
 
-	// Survey asks acceptors, each for something of its own, and returns what those answer that
-	// do so by the time that the Surveys say, which is the same in all: what is asked of
-	// others does not happen later. silent are the others: hung, dead, too slow. The time
-	// bounds the call.
+	// Survey asks acceptors, each for something of its own, and returns the answers that come
+	// by the time that the Surveys say, which is the same in all: what is asked of others does
+	// not happen later. silent are the others: hung, dead, too slow. The time bounds the call.
 	Survey(asks map[int]proxy.Survey) (answers map[int]proxy.Surveyed, silent []int)
 	// Close ends all acceptors, and what they run. It takes seconds at most. A thread that
 	// has not ended by then is left to the end of the process, which must be near.
@@ -75,9 +74,9 @@ type Options struct {
 	Log     *slog.Logger                                   // must not block
 	Board   *metrics.Board                                 // outlives the Host
 	Journal *journal.Journal                               // the same
-	Notices chan proxy.Notice                              // outlives the Host; one that nobody takes is lost
-	Lost    func(seat int, sessions map[metrics.ID]uint64) // by listener, that a worker took with it when it died; must not wait. nil = nobody asks
-	Gone    func(seat int)                                 // nothing of the acceptor runs any more, the seat may be given to another; any goroutine. nil = nobody asks
+	Notices chan proxy.Notice                              // outlives the Host; one that is not taken is lost
+	Lost    func(seat int, sessions map[metrics.ID]uint64) // by listener, that a worker took with it when it died; must not wait; may be nil
+	Gone    func(seat int)                                 // the acceptor has ended, the seat may be given to another; called by any goroutine; may be nil
 }
 
 // The modes.

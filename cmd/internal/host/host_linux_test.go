@@ -51,7 +51,7 @@ func TestOrdersTakeEffect(t *testing.T) {
 	})
 }
 
-// Orders that are not whole change nothing, and nobody is asked.
+// Orders that are not whole change nothing, and no acceptor is asked.
 func TestBadOrders(t *testing.T) {
 	run(t, func(t *testing.T, mode string) {
 		w := newWorld(t, mode, 0, 1)
@@ -96,7 +96,7 @@ func TestBadOrders(t *testing.T) {
 	})
 }
 
-// What one of four can't bind, nobody does; what was started for it ends.
+// What one of four can't bind, none does; what was started for it ends.
 func TestBindFailureRollsBack(t *testing.T) {
 	run(t, func(t *testing.T, mode string) {
 		w := newWorld(t, mode, 0, 1, 2)

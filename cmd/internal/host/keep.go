@@ -7,7 +7,7 @@ import (
 )
 
 // keep gives a worker a successor each time it dies, until its seat leaves or the
-// service ends. A successor is told what is in force like everybody else.
+// service ends. A successor is told what is in force like all others.
 func (s *supervisor) keep(w *worker) {
 	defer s.seeOff(w)
 	var pause time.Duration
@@ -71,8 +71,8 @@ func (s *supervisor) live(w *worker, restarts uint64) (how string, lost uint64) 
 	return how, s.bury(w, how)
 }
 
-// bury gives back what a process held that has ended, and returns how many sessions it
-// has taken with it.
+// bury gives back what an ended process held, and returns how many sessions it has
+// taken with it.
 func (s *supervisor) bury(w *worker, how string) (lost uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,9 +94,9 @@ func (s *supervisor) bury(w *worker, how string) (lost uint64) {
 	if s.Lost != nil {
 		s.Lost(w.seat, by)
 	}
-	s.Journal.Wake() // it may have written what it told nobody of
-	// It may be what is prepared that killed it. Its successor shows, which comes to that
-	// as well: who dies of it again does not die by chance.
+	s.Journal.Wake() // it may have written what it did not report
+	// It may be what is prepared that killed it. Its successor, which comes to that as
+	// well, shows: if it dies of it again, that is not chance.
 	if e := s.prepared; e != nil && w.told.latest == e && w.told.bound != e {
 		if w.diedOf == e {
 			s.judgeLocked(w, e, errors.New(how))
@@ -107,8 +107,8 @@ func (s *supervisor) bury(w *worker, how string) (lost uint64) {
 	return lost
 }
 
-// blameLocked tells Prepare that a worker does not start without which what is prepared
-// can't be.
+// blameLocked tells Prepare that a worker does not start, and what is prepared needs
+// it.
 func (s *supervisor) blameLocked(w *worker, err error) {
 	if !s.inForce.has(w.seat) {
 		s.judgeLocked(w, s.prepared, err)

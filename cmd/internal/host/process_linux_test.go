@@ -131,7 +131,7 @@ func TestRescue(t *testing.T) {
 	w.publish(web)
 	w.waitForPlan(0, 1)
 	w.stop(1)
-	waits := func(l *tested) { // until somebody waits behind the stopped one
+	waits := func(l *tested) { // until a client waits behind the stopped one
 		w.Helper()
 		w.wait("somebody waits", func() bool {
 			w.dial(l)
@@ -140,7 +140,7 @@ func TestRescue(t *testing.T) {
 	}
 	served := func(l *tested) {
 		w.Helper()
-		w.wait("who waits is served", func() bool { return Waiting(l.sockets[1:2]) == 0 })
+		w.wait("a client that waits is served", func() bool { return Waiting(l.sockets[1:2]) == 0 })
 	}
 	waits(web)
 	if w.has(0, web.sockets[1]) {
@@ -278,7 +278,7 @@ func TestStoppedWorkerDelaysNothingForLong(t *testing.T) {
 	w.waitForPlan(0, 1)
 	pid := w.worker(1).PID
 	w.stop(1)
-	w.board.Acceptor(1).Hung.Store(1) // known to hang: nobody waits at all
+	w.board.Acceptor(1).Hung.Store(1) // known to hang: it is not waited for at all
 	w.took("a Plan", time.Second, func() { w.publish(web) })
 	w.took("Find", time.Second, func() { w.Find(netip.MustParseAddrPort("127.0.0.1:1")) })
 	w.took("Rescue", time.Second, func() { w.Rescue(1, 0, true) })

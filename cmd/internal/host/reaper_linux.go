@@ -13,10 +13,10 @@ import (
 
 // reaper buries the dead. Workers are waited for one by one, as everywhere. In a
 // container this process may be PID 1, which is given every orphan there is, and
-// nobody else waits for those.
+// nothing else waits for those.
 type reaper struct {
 	mu      sync.Mutex   // guards workers, and keeps orphans from being looked for during a start
-	workers map[int]bool // and commands: the processes that somebody waits for
+	workers map[int]bool // and commands: the processes that are waited for
 }
 
 func newReaper() *reaper { return &reaper{workers: map[int]bool{}} }

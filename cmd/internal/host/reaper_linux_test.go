@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Who buries orphans takes no exit status of a command away, however soon it ends. Another
+// Burying orphans takes no exit status of a command away, however soon it ends. Another
 // process does it here: all children of this one would be looked at.
 func TestCommandsAreNotBuried(t *testing.T) {
 	out, err := exec.Command("/proc/self/exe", "bury").CombinedOutput()

@@ -7,8 +7,8 @@ import (
 	"sluice/proxy"
 )
 
-// rescues says who serves whose sockets. It outlives the acceptors' processes: a
-// successor goes on with them.
+// rescues says which seats serve the sockets of which others. It outlives the
+// acceptors' processes: a successor goes on with them.
 type rescues map[int]map[int]bool // by, hung
 
 func (r rescues) set(by, hung int, on bool) {

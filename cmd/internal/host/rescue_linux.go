@@ -24,8 +24,8 @@ func (h *holdings) rescue(hung int, on bool) {
 	if had.Mail >= 0 {
 		g.fds = append(g.fds, had.Mail)
 	}
-	// The turn under way may not have heard it, and the next one hears it in its midst:
-	// from the third on, none uses them.
+	// The turn under way may not have heard it, and the next one hears it in its
+	// middle: from the third on, none uses them.
 	begun := h.cells.Turns.Load()
 	go closeWhen(func() bool {
 		h.acceptor.Rescue(h.seat, nil) // means nothing, but a loop that has nothing to do turns

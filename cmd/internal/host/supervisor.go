@@ -26,7 +26,7 @@ type supervisor struct {
 	rescues  rescues
 	surveys  asked
 	frames   map[*edition][]byte // of prepared and inForce, shared by all workers
-	verdicts chan verdict        // on prepared; nil = nobody waits for them
+	verdicts chan verdict        // on prepared; nil = they are not waited for
 	closed   chan struct{}       // closed by Close
 	isClosed bool
 	gaveUp   bool // Close did: board and rows may be gone
@@ -158,8 +158,8 @@ func (s *supervisor) rollBack() {
 	waitForEnd(ending)
 }
 
-// waitForEnd waits for the end of workers whose seat was never in force: nobody is told
-// when it is free, so it must be before the next Prepare.
+// waitForEnd waits for the end of workers whose seat was never in force: nothing
+// reports when it is free, so it must be before the next Prepare.
 func waitForEnd(ending []*worker) {
 	late := time.After(closeWithin)
 	for _, w := range ending {
@@ -185,8 +185,8 @@ func (s *supervisor) Commit() {
 	s.wakeLocked()
 }
 
-// tidyLocked ends the workers whose seat nobody names any more, and returns them. One that
-// was never in force holds nothing that it could lose.
+// tidyLocked ends the workers whose seat no edition names any more, and returns them. One
+// that was never in force holds nothing that it could lose.
 func (s *supervisor) tidyLocked() (ending []*worker) {
 	for seat, w := range s.all {
 		if !w.leaving && !s.inForce.has(seat) && !s.prepared.has(seat) {

@@ -104,8 +104,8 @@ func (c *collection) put(seat int, s proxy.Surveyed) {
 	c.came <- struct{}{}
 }
 
-// of is what has come, and who gave no whole answer. A late one counts with what it has
-// done.
+// of is what has come, and which seats gave no whole answer. A late one counts with
+// what it has done.
 func (c *collection) of(asks map[int]proxy.Survey) (map[int]proxy.Surveyed, []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *collection) of(asks map[int]proxy.Survey) (map[int]proxy.Surveyed, []in
 	return maps.Clone(c.answers), silent
 }
 
-// asked are the surveys of workers that somebody waits for, by number.
+// asked are the surveys of workers that are waited for, by number.
 type asked struct {
 	mu   sync.Mutex
 	last uint64
@@ -152,8 +152,8 @@ func (a *asked) end(numbers map[int]uint64) {
 	}
 }
 
-// add takes a part of an answer from a worker. What nobody asked for is left out: a mad
-// worker costs no more than it was asked for.
+// add takes a part of an answer from a worker. What was not asked for is left out: a
+// mad worker costs no more than it was asked for.
 func (a *asked) add(seat int, m *message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

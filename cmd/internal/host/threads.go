@@ -16,7 +16,7 @@ import (
 )
 
 // threads is the host of mode "goroutine": every acceptor a thread of this process.
-// Binding is done by who calls Prepare, so no loop is waited for.
+// The caller of Prepare does the binding, so no loop is waited for.
 type threads struct {
 	Options
 	*reaper
@@ -117,7 +117,7 @@ func (t *threads) acceptor(e *edition, seat int) (*thread, error) {
 	return a, nil
 }
 
-// view is what a seat is told of the sockets.
+// view is what a seat is given of the sockets.
 func (t *threads) view(e *edition, seat int) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: e.mailbox(seat).Receive},
@@ -200,7 +200,7 @@ func (t *threads) dismissLocked() {
 			t.ending[a] = true
 			served := a.running
 			if !served {
-				// Nobody was told of it: its number is free at once. Run lets go of what it has.
+				// No acceptor has heard of it: its number is free at once. Run lets go of what it has.
 				delete(t.all, seat)
 				a.running = true
 				go a.Run()

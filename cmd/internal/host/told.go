@@ -23,7 +23,7 @@ type told struct {
 	rows    map[metrics.ID]bool
 	access  map[uint64]bool
 	receive bool
-	send    [metrics.MaxAcceptors]uint64 // the birth of who receives there; 0 = nobody
+	send    [metrics.MaxAcceptors]uint64 // the birth of the worker that receives there; 0 = none
 	lent    map[int]*loan                // by hung seat
 }
 
@@ -70,7 +70,8 @@ type order struct {
 }
 
 // nextLocked is what w must be told next; nil = it knows all. In this order: to end,
-// what is in force, whom to rescue, what people ask, what may be in force next.
+// what is in force, which seats to rescue, what people ask, what may be in force
+// next.
 func (s *supervisor) nextLocked(w *worker) *order {
 	t := &w.told
 	switch {
@@ -210,8 +211,8 @@ func (t *told) keep(gifts []gift, birth func(seat int) uint64) {
 	}
 }
 
-// rescueLocked is the next step to serving whom w should; nil = it does. It is asked
-// while the worker has what is in force.
+// rescueLocked is the next step to serving the seats that w should; nil = it does.
+// It is asked while the worker has what is in force.
 func (s *supervisor) rescueLocked(w *worker) *order {
 	t := &w.told
 	if t.inForce == nil {

@@ -131,7 +131,7 @@ func (w *workerEnd) obey(h *holdings) error {
 		}
 		fds := w.in.take()
 		if m.Kind != kindGive {
-			closeAll(fds) // nobody has asked for them
+			closeAll(fds) // no order asked for them
 		}
 		done := message{Kind: kindDone, ID: m.ID}
 		switch m.Kind {

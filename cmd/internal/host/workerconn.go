@@ -34,7 +34,7 @@ func newWorkerConn(conn net.Conn, seat int, notices chan<- proxy.Notice, surveye
 	return c
 }
 
-// listen takes nothing from the worker that nobody waits for.
+// listen takes nothing from the worker that is not waited for.
 func (c *workerConn) listen(seat int, notices chan<- proxy.Notice, surveyed func(int, *message)) {
 	defer close(c.gone)
 	for {

@@ -11,7 +11,7 @@ import (
 )
 
 // dialWorker returns the supervisor's end and the bare other end, in a bubble of
-// synctest: its time stands still while somebody can run.
+// synctest: its time stands still while a goroutine can run.
 func dialWorker(t *testing.T, notices chan proxy.Notice) (*workerConn, net.Conn) {
 	ours, theirs := net.Pipe()
 	c := newWorkerConn(ours, 3, notices, func(int, *message) {})
@@ -53,7 +53,7 @@ func TestOrderAndAnswer(t *testing.T) {
 		c, worker := dialWorker(t, nil)
 		go func() {
 			m := hear(t, worker)
-			say(t, worker, message{Kind: kindDone, ID: m.ID + 1000}) // nobody asked for that
+			say(t, worker, message{Kind: kindDone, ID: m.ID + 1000}) // that was not asked for
 			synctest.Wait()
 			say(t, worker, message{Kind: kindDone, ID: m.ID, Found: m.Kind == kindFind})
 			say(t, worker, message{Kind: kindDone, ID: hear(t, worker).ID, Error: "will not"})
@@ -110,7 +110,7 @@ func TestSilentWorker(t *testing.T) {
 	})
 }
 
-// Nobody waits for a worker that talks without being asked, and it fills nothing.
+// A worker that talks without being asked is not waited for, and fills nothing.
 func TestTalkativeWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, worker := dialWorker(t, nil)
@@ -180,7 +180,7 @@ func TestNotices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		notices := make(chan proxy.Notice, 1)
 		c, worker := dialWorker(t, notices)
-		for range 3 { // the channel takes one: nobody waits for a reader
+		for range 3 { // the channel takes one: it does not wait for a reader
 			say(t, worker, message{Kind: kindNotice, Notice: &proxy.Notice{Name: "web", Acceptor: 1 << 40}})
 		}
 		worker.Close()
