@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is the name of a unix socket in a file system. It may be taken away by anybody who
-// may write in its directory, so each look at it asks first whether it is still the same.
+// File is the name of a unix socket in a file system. Any process that may write in its
+// directory may take it away, so each look at it asks first whether it is still the same.
 type File struct {
 	path string
 	made os.FileInfo // as it was made
@@ -27,7 +27,7 @@ type File struct {
 const lockWithin = 2 * time.Second
 
 // ClaimFile has bind make a unix socket at path. A file that a dead process has left there
-// is removed first; a socket on which somebody answers is an error.
+// is removed first; a socket on which a process answers is an error.
 func ClaimFile(path string, bind func() error) (*File, error) {
 	unlock, err := lockDir(filepath.Dir(path))
 	if err != nil {
@@ -47,7 +47,7 @@ func ClaimFile(path string, bind func() error) (*File, error) {
 	return f, nil
 }
 
-// Remove takes the file away, unless it has become somebody else's.
+// Remove takes the file away, unless it has become another's.
 func (f *File) Remove() {
 	unlock, err := lockDir(filepath.Dir(f.path))
 	if err != nil {
@@ -64,7 +64,7 @@ func (f *File) isOurs() bool {
 	return err == nil && os.SameFile(now, f.made)
 }
 
-// Rights are those of a unix socket's file: who may write to it may connect.
+// Rights are those of a unix socket's file: a process that may write to it may connect.
 type Rights struct {
 	Mode        fs.FileMode // permission bits; 0 = 0660
 	User, Group string      // names or numbers; "" = as the file was made
@@ -121,7 +121,7 @@ func ownersOf(info os.FileInfo) (uid, gid int) {
 	return int(stat.Uid), int(stat.Gid)
 }
 
-// UserID is the number of a user, who is named by it or by name.
+// UserID is the number of a user, given as a number or by name.
 func UserID(text string) (int, error) {
 	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return int(n), nil
@@ -163,7 +163,7 @@ func lockDir(dir string) (unlock func(), err error) {
 	}
 }
 
-// removeStale removes a socket at path that nobody answers on.
+// removeStale removes a socket at path that no process answers on.
 func removeStale(path string) error {
 	file, err := os.Lstat(path)
 	switch {
@@ -192,8 +192,8 @@ func removeStale(path string) error {
 	return errors.New("another process listens there")
 }
 
-// PeerOf is who is at the other end of a unix connection: of an accepted one who connected,
-// of a dialled one who listens.
+// PeerOf is the process at the other end of a unix connection: of an accepted one the one
+// that connected, of a dialled one the one that listens.
 func PeerOf(conn net.Conn) (*unix.Ucred, error) {
 	c, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -210,7 +210,7 @@ func PeerOf(conn net.Conn) (*unix.Ucred, error) {
 	return cred, err
 }
 
-// bare takes off what packages net and os put around an error: the path is told already.
+// bare takes off what packages net and os put around an error: the path is there already.
 func bare(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return op.Err

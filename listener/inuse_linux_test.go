@@ -74,7 +74,7 @@ func TestRefusedOpenTakesNoConnection(t *testing.T) {
 	acceptors.Wait()
 }
 
-// Of two instances that both passed the probe, one goes live and one is told.
+// Of two instances that both passed the probe, one goes live and one gets the error.
 func TestTwoStartsAtOnce(t *testing.T) {
 	first, err := Open(Options{Address: "127.0.0.1:0", Seats: seats(2)})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // Add opens a socket for a seat that has none. It does not listen before Listen, also
-// in a live group: so it can be taken away again, and nobody's connection with it.
+// in a live group: so it can be taken away again, and no connection with it.
 func (g *Group) Add(seat int) error {
 	if err := netns.Within(g.options.Netns, func() error { return g.add(seat) }); err != nil {
 		return fmt.Errorf("listener %s, seat %d: %w", g.Address(), seat, err)
@@ -50,11 +50,11 @@ func (g *Group) put(fd, seat int) {
 	g.fds[seat] = fd
 }
 
-// Remove ends listening on a seat's socket, for whoever holds it, and closes it.
+// Remove ends listening on a seat's socket, for all that hold it, and closes it.
 // What waits in its queue or is half-open is reset, unless the kernel migrates it:
 // steer away first and let the queue run empty. A group's last socket stays until
-// Close, because the address would be anybody's without it. After an error at the
-// system the socket has left all the same.
+// Close, because the address would be free for others without it. After an error
+// of the system the socket has left all the same.
 func (g *Group) Remove(seat int) error {
 	fd := g.FD(seat)
 	if fd < 0 {
@@ -73,7 +73,7 @@ func (g *Group) Remove(seat int) error {
 
 // Adjust brings the sockets to options that need no other ones (SameSockets): the
 // backlog, the Rights of a unix socket's file, and the Keeping of connections accepted from now on. It holds for all
-// who hold the sockets, and moves no connection.
+// processes that hold the sockets, and moves no connection.
 func (g *Group) Adjust(o Options) error {
 	if err := netns.Within(g.options.Netns, func() error { return g.adjust(o) }); err != nil {
 		return fmt.Errorf("listener %s: %w", g.Address(), err)

@@ -14,7 +14,7 @@ import (
 )
 
 // Open creates and binds the group's sockets. None of them is live before
-// Listen, so a start that fails after Open has taken nobody's connection.
+// Listen, so a start that fails after Open has taken no connection.
 func Open(o Options) (*Group, error) {
 	var g *Group
 	err := netns.Within(o.Netns, func() (err error) {
@@ -144,7 +144,8 @@ func probe(o Options, addr netip.AddrPort) error {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return err
 	}
-	// A member that never listens takes no connection either. Whether it may bind tells who is there.
+	// A member that never listens takes no connection either. Whether it may bind tells whose the
+	// port is.
 	if member, joinErr := bound(o, addr, true); joinErr == nil {
 		unix.Close(member)
 		return fmt.Errorf("%w: another process of this user serves there (share = true joins its group)", err)
@@ -193,8 +194,8 @@ func (g *Group) Listen() error {
 
 // listenFirst claims the address. Two instances may both have passed Open's
 // probe and only one may win: so the first socket goes live without
-// SO_REUSEPORT, which the kernel refuses while anybody else listens there, and
-// has it back at once.
+// SO_REUSEPORT, which the kernel refuses while another socket listens there,
+// and has it back at once.
 func (g *Group) listenFirst(seat int) error {
 	fd := g.fds[seat]
 	if g.joins() {
@@ -215,7 +216,7 @@ func (g *Group) listenFirst(seat int) error {
 // makeGroup makes a group of a socket before it listens. The kernel would do so at
 // listen(2), had that SO_REUSEPORT, and else when a second one listens; but one that
 // is alone so far may be given a program, too. The means is a program that chooses
-// nobody, taken off again; a kernel before 5.3 keeps it, and it changes nothing.
+// none, taken off again; a kernel before 5.3 keeps it, and it changes nothing.
 func makeGroup(fd int) error {
 	const nobody = 1<<32 - 1 // a number that no socket has: the hash chooses
 	filter := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: nobody}
@@ -230,11 +231,11 @@ func makeGroup(fd int) error {
 	return err
 }
 
-// Stop ends listening on the sockets of some seats, for whoever holds them, workers
-// included: nobody is answered there from now on, and what still waits in a queue is
-// reset. Close alone does so only where the descriptors are the last. The numbers of
-// the descriptors stay taken, so a loop that goes on late accepts from nobody else's.
-// A unix socket ends with its last seat.
+// Stop ends listening on the sockets of some seats, for all that hold them, workers
+// included: no client is answered there from now on, and what still waits in a queue
+// is reset. Close alone does so only where the descriptors are the last. The numbers
+// of the descriptors stay taken, so a loop that goes on late accepts from no other
+// socket. A unix socket ends with its last seat.
 func (g *Group) Stop(seats ...int) error {
 	var errs []error
 	for _, seat := range seats {

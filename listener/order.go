@@ -6,7 +6,7 @@ import "slices"
 // that chooses by number means these. Two groups of one process can have one of
 // them between them (Options.Beside).
 //
-//	listen(2) appends          the last fills the hole of who leaves
+//	listen(2) appends          the last fills the hole of the one that leaves
 //
 //	0 1 2 3  ─ Add(7) ─►  0 1 2 3 7  ─ Remove(1) ─►  0 7 2 3
 type order struct{ members []member }

@@ -9,13 +9,14 @@ import (
 // Quiesce lets a listening socket begin no new handshake. Those under way
 // complete, and the queue can be accepted to its end, so that the socket can be
 // closed with nothing lost. A client whose SYN was dropped sends it again after
-// a second and finds whoever serves the port by then. Every connection accepted
+// a second and finds what serves the port by then. Every connection accepted
 // after Quiesce must be given to Restore.
 //
 // While other members of the group are live, SYNs that the kernel chooses this
 // socket for are dropped and not passed to them: steer away first
-// (steering.Steering.Remove, steering.StepAside), unless the whole group leaves. Not held back are SYNs that arrive with TTL 255; not
-// completed are handshakes by SYN cookie, which the kernel uses under a flood.
+// (steering.Steering.Remove, steering.StepAside), unless the whole group leaves. SYNs
+// that arrive with TTL 255 are not held back; handshakes by SYN cookie, which the kernel
+// uses under a flood, are not completed.
 //
 // A unix socket has no handshakes: a connect is in the queue at once, or nowhere. So there
 // is nothing to do there, see Group.Withdraw.

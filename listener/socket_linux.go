@@ -63,7 +63,7 @@ func options(o Options, addr netip.AddrPort, reusePort bool) []option {
 		set = append(set, option{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"})
 	}
 	if addr.Addr().Is6() {
-		// Said outright, because net.ipv6.bindv6only changes the default.
+		// Set outright, because net.ipv6.bindv6only changes the default.
 		set = append(set, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(o.only6(addr)), "IPV6_V6ONLY"})
 	}
 	if o.Freebind {

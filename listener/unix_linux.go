@@ -29,7 +29,7 @@ type place struct {
 	path      string
 	file      *File    // nil = an abstract name, which goes with the socket
 	users     []*Group // that listen there, or are about to
-	withdrawn bool     // nobody new comes
+	withdrawn bool     // no new client comes
 }
 
 // Unix says whether the group is a unix socket: its seats have one queue between them.
@@ -82,8 +82,8 @@ func (g *Group) addAll(seats []int) error {
 	return nil
 }
 
-// bind gives the socket its name. Nobody can connect before it listens, so the rights are
-// there in time.
+// bind gives the socket its name. No client can connect before it listens, so the rights
+// are there in time.
 func (p *place) bind(fd int, r Rights) (err error) {
 	bind := func() error {
 		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: p.path}); err != nil { // it takes an @ for an abstract name
@@ -136,9 +136,9 @@ func (g *Group) adjustUnix(o Options) error {
 	return unix.Listen(g.any(), g.backlog)
 }
 
-// Withdraw lets nobody new come to a unix socket; what waits in its queue can still be
-// accepted. A file is gone after it. It does nothing while another group has the socket,
-// and to others than unix sockets, which are quiesced.
+// Withdraw lets no new client come to a unix socket; what waits in its queue can still
+// be accepted. A file is gone after it. It does nothing while another group has the
+// socket, and to sockets other than unix sockets, which are quiesced.
 func (g *Group) Withdraw() {
 	p := g.place
 	if p == nil || p.withdrawn || len(p.users) > 1 || g.Len() == 0 {
@@ -152,8 +152,8 @@ func (g *Group) Withdraw() {
 	_ = unix.Shutdown(g.any(), unix.SHUT_RD) // an abstract name stays with the socket
 }
 
-// leavePlace lets a unix socket go. The last group ends listening there, for all who hold
-// it: what still waits in its queue is reset.
+// leavePlace lets a unix socket go. The last group ends listening there, for all that
+// hold it: what still waits in its queue is reset.
 func (g *Group) leavePlace() error {
 	p := g.place
 	if p == nil || !slices.Contains(p.users, g) {

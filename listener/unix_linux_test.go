@@ -156,21 +156,21 @@ func TestUnixGroupBeside(t *testing.T) {
 	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if q, ok := next.Queue(0); !ok || q.Length != 3 { // one is of who asked whether somebody listens
+	if q, ok := next.Queue(0); !ok || q.Length != 3 { // one is of the probe whether a process listens
 		t.Errorf("%+v", q)
 	}
 	next.Withdraw()
 	if err := connects(o.Address); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("after Withdraw: %v", err)
 	}
-	again := openedAt(t, Options{Address: o.Address, Beside: []*Group{next}}) // one that nobody can come to is not taken over
+	again := openedAt(t, Options{Address: o.Address, Beside: []*Group{next}}) // one that no client can come to is not taken over
 	next.Close()
 	if err := connects(again.Address()); err != nil {
 		t.Error(err)
 	}
 }
 
-// What stands in the way: nobody's socket is replaced, and nothing else is ever removed.
+// What stands in the way: a live socket is not replaced, and nothing else is ever removed.
 func TestUnixGroupInTheWay(t *testing.T) {
 	dir := unixDir(t)
 	stale, file, link := filepath.Join(dir, "stale"), filepath.Join(dir, "file"), filepath.Join(dir, "link")
@@ -202,7 +202,7 @@ func TestUnixGroupInTheWay(t *testing.T) {
 	if info, err := os.Lstat(stale); err != nil || info.Mode() != fs.ModeSocket|0o660 {
 		t.Errorf("%v, %v", info, err)
 	}
-	// Somebody puts something else in its place: that stays.
+	// Another file is put in its place: that stays.
 	if err := errors.Join(os.Remove(stale), os.WriteFile(stale, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestUnixGroupInTheWay(t *testing.T) {
 	}
 }
 
-// Where the kernel's diagnosis does not know a socket, that somebody waits is seen all the same.
+// Where the kernel's diagnosis does not know a socket, that a client waits is seen all the same.
 func TestUnixQueueOf(t *testing.T) {
 	if _, err := QueueOf(mustSocket(t)); err == nil {
 		t.Error("a socket that does not listen has a queue")

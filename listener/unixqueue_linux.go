@@ -10,7 +10,7 @@ import (
 )
 
 // unixQueueOf asks the kernel's socket diagnosis for a unix socket. Where that is not
-// there (a sandbox, another network namespace), only whether somebody waits is known: the
+// there (a sandbox, another network namespace), only whether a client waits is known: the
 // limit is 0 then. There are no handshakes to drop.
 func unixQueueOf(fd int) (Queue, error) {
 	if is, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || is == 0 {

@@ -27,7 +27,7 @@ type Board struct {
 }
 
 // used says how many places of each table were ever opened. Behind them all
-// cells are zero, and nobody looks.
+// cells are zero, and are not looked at.
 type used struct{ listeners, pools, targets, routes uint32 }
 
 // errNotBoard says that a descriptor is something else than a board of this version.
@@ -39,7 +39,7 @@ const (
 	// layoutVersion changes whenever cells of an older process would be misread:
 	// fields moved, a spare place taken by something else than what it is spared
 	// for (cells.go). A field that takes the place of padding keeps it, and so
-	// does a new word: both read as zero until somebody writes them.
+	// does a new word: both read as zero until they are written.
 	layoutVersion = 6
 )
 
@@ -165,12 +165,12 @@ func (b *Board) Route(seat int, id ID) *RouteCells {
 // held target that looks free.
 func (b *Board) Held() []Gauge { return b.shared(heldAt) }
 
-// Weights holds, by target index, the weight in force, in the units of pool.WeightScale; 0 = it gets nobody new.
-// Only the control plane writes it.
+// Weights holds, by target index, the weight in force, in the units of pool.WeightScale; 0 = it gets no new
+// sessions. Only the control plane writes it.
 func (b *Board) Weights() []Gauge { return b.shared(weightsAt) }
 
-// Weighed counts the changes of Weights: each is counted after it was made. So who sees the
-// same count twice need not look at all of them again.
+// Weighed counts the changes of Weights: each is counted after it was made. So a picker
+// that sees the same count twice need not look at all of them again.
 func (b *Board) Weighed() *Counter { return &b.header().weighed }
 
 // Speeds holds, by target index, how fast targets take connections. Acceptors whose pool

@@ -7,7 +7,7 @@ import (
 )
 
 // CreateShared makes a memfd of a fixed size: shared memory that could shrink would
-// kill by SIGBUS whoever reads it.
+// kill its readers by SIGBUS.
 func CreateShared(name string, size int64) (int, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
@@ -52,8 +52,8 @@ func MapShared(fd int, at int64, size int) ([]byte, error) {
 
 // nextData returns the first run of pages at or behind an offset that exist,
 // swapped out or not, which a read through the mapping would make. The offset
-// that lseek moves is used by nobody. No data: start is size. A kernel that does
-// not tell makes the rest data.
+// that lseek moves is not used. No data: start is size. A kernel that does not
+// tell makes the rest data.
 func nextData(fd int, at, size uintptr) (start, end uintptr) {
 	from, err := unix.Seek(fd, int64(at), unix.SEEK_DATA)
 	if err == unix.ENXIO {

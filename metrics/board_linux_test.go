@@ -93,7 +93,7 @@ func dup(t *testing.T, fd int) int {
 	return d
 }
 
-// dupUntilEnd is for a descriptor that nobody takes over.
+// dupUntilEnd is for a descriptor that is not taken over.
 func dupUntilEnd(t *testing.T, fd int) int {
 	t.Helper()
 	d := dup(t, fd)

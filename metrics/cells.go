@@ -2,7 +2,7 @@ package metrics
 
 import "sync/atomic"
 
-// The cells: what an acceptor writes and everybody else reads. Each type below
+// The cells: what an acceptor writes and all others read. Each type below
 // lies in shared memory as it stands, so it holds only 8-byte atomics, and new
 // fields come out of the padding (see layoutVersion).
 //
@@ -97,7 +97,7 @@ type PoolCells struct {
 }
 
 // RouteCells are one acceptor's figures on one route. Several share a cache line: they are
-// in the acceptor's stripe, where nobody else writes.
+// in the acceptor's stripe, where no other writes.
 type RouteCells struct {
 	Sessions Counter // that took it
 	Active   Gauge   // of these, held here

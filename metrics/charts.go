@@ -5,7 +5,7 @@ import "math"
 // Charts are ticks of a History, as JSON: short names, for there are up to 180 x 64
 // sockets in them.
 type Charts struct {
-	Listener string      `json:"listener"` // whose; "" = all
+	Listener string      `json:"listener"` // the listener's name; "" = all
 	Keeps    int         `json:"keeps"`    // ticks there are at most
 	Last     uint64      `json:"last"`     // number of the last; to be asked with next time
 	Ticks    []ChartTick `json:"ticks"`

@@ -48,7 +48,7 @@ func (c Counts) MarshalJSON() ([]byte, error) {
 	return append(text, '}'), nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler, for whoever reads /status.json.
+// UnmarshalJSON implements json.Unmarshaler, for readers of /status.json.
 func (c *Counts) UnmarshalJSON(text []byte) error {
 	*c = Counts{}
 	d := json.NewDecoder(bytes.NewReader(text))

@@ -14,7 +14,7 @@
 //
 // Writing is an atomic add on a cache line of the acceptor's own: no lock, no
 // lookup, no allocation. Reading takes no lock that a writer could hold: a stopped
-// worker delays nobody.
+// worker delays no reader.
 //
 // Where a cell lies is arithmetic (layout.go, 2026-11): nothing on the board says
 // where anything is, so no worker can lead the control plane astray, and what was

@@ -5,7 +5,7 @@ import "math"
 // Evenness is a Balance in a word, for people: the figures stand beside it.
 //
 //	nothing counted ─────────────────────────────────────────────► none
-//	within one of each other, or nobody 5 % above the mean, or
+//	within one of each other, or none 5 % above the mean, or
 //	evener than 99 of 100 fair hashes ───────────────────────────► even
 //	as 999 of 1,000 fair hashes are ─────────────────────────────► chance
 //	else ────────────────────────────────────────────────────────► skewed
@@ -19,8 +19,9 @@ const (
 	EvennessSkewed Evenness = "skewed"
 )
 
-// evenEnough is the max/mean up to which nobody has to act, however many were counted:
-// of a million connections a hash that is off by 1 % is no chance, and no harm.
+// evenEnough is the max/mean up to which nothing need be done, however many were
+// counted: of a million connections a hash that is off by 1 % is no chance, and no
+// harm.
 const evenEnough = 1.05
 
 // Normal deviates of the two lines between the words. A page that shows 4 listeners,

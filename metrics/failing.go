@@ -6,8 +6,8 @@ import (
 )
 
 // Failing is the cell in which all acceptors of a service share what they know of a
-// target that did not take a connection. It is one word, so whoever changes it does so
-// whole, and exactly one acceptor sees that it changed.
+// target that did not take a connection. It is one word, so each change is whole, and
+// exactly one acceptor sees that it changed.
 //
 //	works ──► suspect: a connect goes unanswered ──► failing: refused, timed out, no way ──┐
 //	  ▲              │                                   ▲        until its time is over,   │
@@ -21,7 +21,7 @@ func (f *Failing) Load() Failure { return Failure(f.word.Load()) }
 // Swap replaces what is known.
 func (f *Failing) Swap(to Failure) (was Failure) { return Failure(f.word.Swap(uint64(to))) }
 
-// CompareAndSwap replaces what is known unless somebody else has done so.
+// CompareAndSwap replaces what is known unless another has done so.
 func (f *Failing) CompareAndSwap(was, to Failure) bool {
 	return f.word.CompareAndSwap(uint64(was), uint64(to))
 }

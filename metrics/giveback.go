@@ -59,8 +59,8 @@ func (b *Board) giveBackLocked(seat int) map[ID]uint64 {
 	return lost
 }
 
-// giveBackQueued takes the sessions of a seat out of all queues. Who waits behind them
-// looks for itself whether it is its turn.
+// giveBackQueued takes the sessions of a seat out of all queues. A session that waits
+// behind them looks for itself whether it is its turn.
 func (b *Board) giveBackQueued(v *view, seat int) {
 	for i := range b.used.pools {
 		if c := cellsOf[PoolCells](v, poolTable, i); c != nil {
@@ -97,7 +97,7 @@ func (c *ListenerCells) giveBack(now, born time.Duration) uint64 {
 	return lost
 }
 
-// meanAge is how long sessions lasted that ended together, from when they began on
+// meanAge is how long sessions that ended together lasted, from when they began on
 // the whole: each one's length went with its process, but their sum is exact, and
 // so is the mean of the histogram. 0 = not known: Opened is not kept, or, for the
 // process was killed between two stores, gives more than the board's age.

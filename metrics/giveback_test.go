@@ -40,7 +40,7 @@ func TestGiveBack(t *testing.T) {
 		t.Errorf("the target is held by %d sessions, want the 2 of the living acceptor", got)
 	}
 	for name, sum := range gauges(b, dead) {
-		if name == "Record" { // an order to whoever has the seat, and nothing that the dead held
+		if name == "Record" { // an order to the seat, and nothing that the dead held
 			continue
 		}
 		if sum != 0 {

@@ -10,7 +10,7 @@ import (
 type Health struct {
 	State    TargetState `json:"state"`
 	Since    time.Time   `json:"since"`           // of the state
-	Weight   float64     `json:"weight_in_force"` // 0 = nobody new; less than configured while it warms up
+	Weight   float64     `json:"weight_in_force"` // 0 = no new sessions; less than configured while it warms up
 	Operator *Operator   `json:"operator,omitempty"`
 	Check    *Check      `json:"check,omitempty"` // nil = it is not checked
 }
@@ -20,17 +20,17 @@ type TargetState string
 
 // The states of a target. The first that fits is shown.
 const (
-	TargetDisabled TargetState = "disabled" // by an operator: nobody new, and no checks
-	TargetDraining TargetState = "draining" // by an operator: nobody new
+	TargetDisabled TargetState = "disabled" // by an operator: no new sessions, and no checks
+	TargetDraining TargetState = "draining" // by an operator: no new sessions
 	TargetPanic    TargetState = "panic"    // checks say it is down, but too few are left: it is used all the same
-	TargetDown     TargetState = "down"     // checks say so: nobody new
+	TargetDown     TargetState = "down"     // checks say so: no new sessions
 	TargetWarming  TargetState = "warming"  // slow start: its share grows
 	TargetUp       TargetState = "up"       // checks say so, or there are none
 )
 
 var targetStates = [...]TargetState{TargetDisabled, TargetDraining, TargetPanic, TargetDown, TargetWarming, TargetUp}
 
-// Operator is what somebody wants of a backend, whatever its checks say.
+// Operator is what an operator wants of a backend, whatever its checks say.
 type Operator struct {
 	Want   string    `json:"want"`             // drain | disable | weight
 	Weight *int      `json:"weight,omitempty"` // of weight
@@ -56,7 +56,7 @@ type CheckFailure uint8
 
 // The ways a check fails.
 const (
-	CheckRefused     CheckFailure = iota // RST to our SYN: nobody listens there
+	CheckRefused     CheckFailure = iota // RST to our SYN: nothing listens there
 	CheckTimeout                         // not done within the timeout
 	CheckUnreachable                     // no route, or an ICMP error
 	CheckReset                           // broken or ended before the answer was there

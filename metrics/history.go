@@ -28,8 +28,8 @@ const (
 )
 
 // History remembers what charts show of the last quarter of an hour. The control plane
-// feeds it at the tick that feeds the Window, so it wakes nobody; who draws asks for
-// what came since he asked last.
+// feeds it at the tick that feeds the Window, so it wakes nothing; a page that draws
+// asks for what came since it asked last.
 //
 //	counters of the board ─► Sample: what they grew by since the last one ─► ring of ticks ─► Since
 //
@@ -241,7 +241,7 @@ func (before *reading) grown(now *reading, id ID, seat int) counters {
 	if !there || before.lives[seat] != now.lives[seat] {
 		return c
 	}
-	// What cannot be, a worker that writes at random may show: it counts as none.
+	// A worker that writes at random may show what cannot be: it counts as none.
 	return counters{c.accepted - min(was[seat].accepted, c.accepted), c.received - min(was[seat].received, c.received), c.sent - min(was[seat].sent, c.sent)}
 }
 

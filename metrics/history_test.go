@@ -36,7 +36,7 @@ func newHistory(t *testing.T) *history {
 func TestHistory(t *testing.T) {
 	h := newHistory(t)
 	web := h.b.Listener(2, webID)
-	web.Accepted.Add(1000) // before anybody looked
+	web.Accepted.Add(1000) // before the first look
 	h.look()
 	if c := h.Since("", 0); len(c.Ticks) != 0 || c.Last != 0 {
 		t.Fatalf("after the first look: %+v", c)
@@ -79,8 +79,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// It keeps a quarter of an hour and no more. Who asks with the number of another life
-// gets all of it.
+// It keeps a quarter of an hour and no more. A reader that asks with the number of
+// another life gets all of it.
 func TestHistoryForgets(t *testing.T) {
 	h := newHistory(t)
 	for range 3*HistoryTicks + 1 {

@@ -25,5 +25,6 @@ func (id ID) Index() uint32 { return uint32(id & (1<<indexBits - 1)) }
 func (id ID) Generation() uint64 { return uint64(id >> indexBits) }
 
 // Valid says whether the index is below limit (MaxListeners, MaxPools,
-// MaxTargets). Whoever decodes a Plan asks first, for the Board's methods panic.
+// MaxTargets). Code that decodes a Plan asks first, for the Board's methods
+// panic.
 func (id ID) Valid(limit uint32) bool { return id.Index() < limit }

@@ -17,7 +17,7 @@ func NewLimit(sessions int, pool ID) Limit {
 	return Limit(int64(pool.Index())<<32 | int64(min(sessions, 1<<31-1)))
 }
 
-// Sessions is the limit; of no limit nobody asks.
+// Sessions is the limit; there must be one.
 func (l Limit) Sessions() int64 { return int64(l & (1<<32 - 1)) }
 
 // Pool is the index of the target's pool. A worker that writes at random may have written
@@ -27,7 +27,7 @@ func (l Limit) Pool() uint32 { return uint32(l>>32) % MaxPools }
 // recount mends Held of a target whose count an acceptor was changing as its process died:
 // it may be one too many for good, and that would be a place lost. All acceptors that change
 // the count of a limited target say so before and after (AcceptorCells.Moving). So where
-// nobody does, and nothing has changed from one look to the next, what Held is above the sum
+// none does, and nothing has changed from one look to the next, what Held is above the sum
 // of Active is what the dead one left. It is looked at three times, and given up after a
 // while: then it is one too many, and never too few.
 func (b *Board) recount(index uint32, views *[stripes]*view) {
@@ -52,7 +52,7 @@ func (b *Board) recount(index uint32, views *[stripes]*view) {
 	}
 }
 
-// countLocked returns the two counts of a target's sessions; quiet: nobody is changing them.
+// countLocked returns the two counts of a target's sessions; quiet: no acceptor is changing them.
 func (b *Board) countLocked(index uint32, views *[stripes]*view) (held, sum int64, quiet bool) {
 	moves := func() bool {
 		for _, v := range views {

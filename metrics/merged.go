@@ -24,7 +24,7 @@ func (b *Board) Depart(id ID, to *Departed) {
 			move(wordsOf(&to.cells), b.words(targetTable.place(i, id.Index()), targetTable.size))
 		}
 	}
-	to.cells.Active.Store(0) // it is held by nobody
+	to.cells.Active.Store(0) // no session holds it
 }
 
 // MergedStats is a backend with the figures of all its addresses together.

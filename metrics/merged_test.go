@@ -173,7 +173,7 @@ func TestMergedNeverFalls(t *testing.T) {
 				named = named[1:]
 				publish()
 			}
-		case 2: // nobody holds one any more; it is shown as left until something else changes
+		case 2: // no session holds one any more; it is shown as left until something else changes
 			if len(left) > 0 {
 				b.Depart(left[0], &departed)
 				free = append([]uint32{left[0].Index()}, free...)

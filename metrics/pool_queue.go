@@ -1,19 +1,20 @@
 package metrics
 
 // PoolQueue is a line of sessions, of all acceptors of a service, that wait for a place at
-// a backend of a pool. Each takes a ticket; who has the first one of those that wait is
-// the only one that may take a place.
+// a backend of a pool. Each takes a ticket; of those that wait, only the one with the
+// first ticket may take a place.
 //
 //	         head                     tail
 //	          ▼                        ▼
 //	· gone · waiting(3) · gone · waiting(0) · free
 //
 // It is a ring of words in shared memory. A place in it is claimed by one compare-and-swap,
-// and whoever finds head or tail behind pushes them on. So a process that dies between any
-// two instructions leaves nothing that others could not go past (after the bounded queue of
-// Michael and Scott, PODC 1996, in an array). GiveBack takes the dead one's sessions out.
+// and an acceptor that finds head or tail behind pushes them on. So a process that dies
+// between any two instructions leaves nothing that others could not go past (after the
+// bounded queue of Michael and Scott, PODC 1996, in an array). GiveBack takes the dead
+// one's sessions out.
 type PoolQueue struct {
-	head Counter // the ticket of whose turn it is; those before it are over
+	head Counter // the ticket whose turn it is; those before it are over
 	_    [7]uint64
 	tail Counter // the next ticket to be given
 	_    [7]uint64
@@ -57,7 +58,7 @@ func (q *PoolQueue) Join(seat int) (ticket uint64, ok bool) {
 	return 0, false
 }
 
-// Leave ends a ticket, be it that its session got a place or that it went.
+// Leave ends a ticket, whether its session got a place or went.
 func (q *PoolQueue) Leave(ticket uint64) {
 	at := &q.ring[ticket%QueuePlaces]
 	if word := at.Load(); word>>8 == ticket+1 && word&queueState == queueWaits {
@@ -71,7 +72,7 @@ func (q *PoolQueue) Waits(ticket uint64) bool {
 	return word>>8 == ticket+1 && word&queueState == queueWaits
 }
 
-// First is the ticket whose turn it is, and the seat of its session; ok = false: nobody
+// First is the ticket whose turn it is, and the seat of its session; ok = false: none
 // waits. Those of seats that hang are passed over: they end.
 func (q *PoolQueue) First(hangs func(seat int) bool) (ticket uint64, seat int, ok bool) {
 	for range 2 * QueuePlaces {
@@ -94,7 +95,7 @@ func (q *PoolQueue) First(hangs func(seat int) bool) (ticket uint64, seat int, o
 	return 0, 0, false
 }
 
-// Empty says that nobody waits. It may be wrong in saying that somebody does: see First.
+// Empty says that no session waits. It may be wrong in saying that one does: see First.
 func (q *PoolQueue) Empty() bool { return q.head.Load() >= q.tail.Load() }
 
 // giveBack ends the tickets of a seat.
@@ -115,7 +116,7 @@ func (b *Board) PoolQueue(id ID) *PoolQueue {
 
 func queueAt(index uint32) uintptr { return queuesAt + uintptr(index)*queueStride }
 
-// touchedQueues are those of which somebody has touched a page.
+// touchedQueues are those of which a page was touched.
 func (b *Board) touchedQueues(yield func(index uint32, q *PoolQueue) bool) {
 	next := uint32(0)
 	for from, to := range b.runs(queuesAt, MaxPools*queueStride) {
@@ -128,7 +129,7 @@ func (b *Board) touchedQueues(yield func(index uint32, q *PoolQueue) bool) {
 	}
 }
 
-// clearQueue makes a queue as it was before anybody touched it.
+// clearQueue makes a queue as it was before it was touched.
 func (b *Board) clearQueue(index uint32) {
 	at := queueAt(index)
 	for from, to := range b.runs(at, queueStride) {

@@ -11,7 +11,7 @@ import (
 
 func noneHangs(int) bool { return false }
 
-// Whatever comes, leaves, dies and hangs in whatever order: whose turn it is is the one that
+// Whatever comes, leaves, dies and hangs in whatever order: the turn is that of the one that
 // came first of those that wait.
 func TestPoolQueueIsFirstComeFirstServed(t *testing.T) {
 	b := newBoard(t)
@@ -99,7 +99,7 @@ func TestPoolQueueIsBounded(t *testing.T) {
 	}
 }
 
-// An acceptor that died as it had claimed a place and not said so stops nobody.
+// An acceptor that died as it had claimed a place and not said so stops no other.
 func TestPoolQueueAfterADeath(t *testing.T) {
 	b := newBoard(t)
 	q := b.PoolQueue(poolID)
@@ -165,8 +165,8 @@ func TestOpenPoolEmptiesItsQueue(t *testing.T) {
 	}
 }
 
-// A process that dies between two instructions leaves a place that is nobody's. It is given
-// back, and one that a living acceptor is about to take is not.
+// A process that dies between two instructions leaves a place that no session has. It is
+// given back, and one that a living acceptor is about to take is not.
 func TestGiveBackRecounts(t *testing.T) {
 	for name, was := range map[string]struct{ held, dead, alive, want int64 }{
 		"before both":      {2, 0, 2, 2},

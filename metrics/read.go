@@ -7,8 +7,8 @@ import (
 )
 
 // TakeSnapshot reads the board's figures on what is in t, at now. Its cost is that
-// of the things in t times the seats in use, and cells that nobody touched are not
-// read. While it reads, no seat is retired and no ID begins: totals are whole.
+// of the things in t times the seats in use, and cells that were never touched are
+// not read. While it reads, no seat is retired and no ID begins: totals are whole.
 func TakeSnapshot(b *Board, w *Window, t Topology, now time.Time) Snapshot {
 	s := Snapshot{
 		Time: now, Service: t.Service, Netns: t.Netns,
@@ -173,7 +173,7 @@ func (r *reader) balance(l *ListenerStats) ListenerBalance {
 		seconds = r.now.Sub(r.start.at).Seconds()
 	}
 	for i, a := range l.Acceptors {
-		// What cannot be, a worker that writes at random may show: it counts as none.
+		// A worker that writes at random may show what cannot be: it counts as none.
 		if r.start != nil {
 			before := r.start.before(l.ID, a.Number, r.lives[a.Number])
 			for _, id := range l.Earlier {

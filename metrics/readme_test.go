@@ -43,7 +43,7 @@ func TestReadmeNamesEveryMetric(t *testing.T) {
 	}
 }
 
-// So do its tables of close reasons and of the other words that are labels.
+// The same holds for its tables of close reasons and of the other words that are labels.
 func TestReadmeNamesEveryReason(t *testing.T) {
 	b := readme(t)
 	for _, word := range reasonNames {

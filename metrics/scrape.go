@@ -164,7 +164,7 @@ func Scrape(w io.Writer, s Snapshot) error {
 			out.others(s)
 		}
 		if _, err := out.w.Write(nil); err != nil {
-			return err // who asked has gone
+			return err // the client has gone
 		}
 	}
 	return out.w.Flush()

@@ -209,7 +209,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// withBackends is a service whose first pool has so many, each of which did something.
+// withBackends is a service whose first pool has that many, each of which did something.
 func withBackends(tb testing.TB, backends int) (*Board, Topology) {
 	board, top := newBoard(tb), fixtureTopology()
 	top.Pools[0].Backends = nil

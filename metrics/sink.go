@@ -43,8 +43,8 @@ func newFamily(kind, name, help string, labels []string) *family {
 }
 
 // sink writes the series of one scrape, family by family as the format wants them, and
-// straight as text: it goes over the things that a family is about, and of what it is
-// told of each it takes what is the family's. So a scrape needs no memory but the snapshot.
+// straight as text: it goes over the things that a family is about, and of what it is told
+// about each it takes what is the family's. So a scrape needs no memory but the snapshot.
 // With 10,000 backends there are 370,000 series: to make client_golang's types of them and
 // text of these took five times as long, and 50 MB.
 type sink struct {

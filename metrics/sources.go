@@ -11,7 +11,7 @@ import (
 //
 //	Sources (a table of fixed size) │ what each seat holds of each Source │ Rates │ Spent, by listener index
 //
-// Package access says what is in a Source. Pages that nobody uses cost nothing.
+// Package access says what is in a Source. Pages that are not used cost nothing.
 const (
 	// MaxSources is how many Sources there are: 4 MiB, and 1 MiB for each seat.
 	MaxSources = 1 << 18
@@ -55,7 +55,7 @@ func (b *Board) Rates() []Gauge { return unsafe.Slice(cellsAt[Gauge](b, ratesAt)
 // spent, as Source.Next does.
 func (b *Board) Spent() [][2]Gauge { return unsafe.Slice(cellsAt[[2]Gauge](b, spentAt), MaxListeners) }
 
-// Secret is what sources are hashed with, so that nobody outside can choose those that meet.
+// Secret is what sources are hashed with, so that no client can choose those that meet.
 func (b *Board) Secret() [2]uint64 { return b.header().secret }
 
 func newSecret() (s [2]uint64) {

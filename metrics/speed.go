@@ -10,7 +10,7 @@ import (
 // take a connection: a peak EWMA, as Finagle's load balancers have it (Twitter, "Peak EWMA",
 // 2015; its class com.twitter.finagle.loadbalancer.p2c.PeakEwma). What is slower than the
 // average counts at once; what is faster moves it as slowly as time goes by. An average that
-// nobody adds to fades, so that one that was slow is tried again.
+// nothing is added to fades, so that one that was slow is tried again.
 //
 //	average, ns │ CLOCK_MONOTONIC, ms
 //	    32      │        32

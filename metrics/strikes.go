@@ -30,7 +30,7 @@ func (s *Strikes) Change(f func(*Strike)) Strike {
 
 // Clear forgets all of it.
 func (s *Strikes) Clear() {
-	if s.word.Load() != 0 { // else the cache line stays with all who look
+	if s.word.Load() != 0 { // else the cache line stays with all that look
 		s.word.Store(0)
 	}
 }

@@ -13,7 +13,7 @@ func wordsOf[T any](cells *T) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(cells)), unsafe.Sizeof(*cells)/8)
 }
 
-// sum adds cells to others, which are nobody else's.
+// sum adds cells to others, which only the caller has.
 func sum[T any](dst, src *T) {
 	to, from := wordsOf(dst), wordsOf(src)
 	for i := range to {
@@ -27,7 +27,7 @@ func (b *Board) fold(t table, index uint32, cells []uint64) {
 	add(b.words(t.place(retired, index), t.size), cells)
 }
 
-// add adds words to others of which somebody else may write some.
+// add adds words to others, some of which may be written meanwhile.
 func add(to, from []uint64) {
 	for i := range from {
 		if n := atomic.LoadUint64(&from[i]); n != 0 {

@@ -104,7 +104,7 @@ type Listener struct {
 
 // Route leads some of a listener's sessions to a pool of their own.
 type Route struct {
-	ID       ID     `json:"id"` // 0 = nobody takes it any more
+	ID       ID     `json:"id"` // 0 = no session takes it any more
 	Name     string `json:"name"`
 	Pool     string `json:"pool"`
 	On       string `json:"on"`             // what it goes by, in words

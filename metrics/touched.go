@@ -2,10 +2,10 @@ package metrics
 
 import "iter"
 
-// Reading a page of the board that nobody touched yet would make it: 4 KiB for a
-// zero. So whoever walks over seats or things asks the kernel first which pages
-// there are. That also says which seats were ever in use, whoever used them, and
-// needs no word of a worker.
+// Reading a page of the board that was never touched would make it: 4 KiB for a
+// zero. So code that walks over seats or things asks the kernel first which
+// pages there are. That also says which seats were ever in use, by any process,
+// and needs no word of a worker.
 
 // view is a stripe with the pages of it that there were a moment ago. A nil one
 // has none.
@@ -48,7 +48,7 @@ func (v *view) mark(from, to uintptr) {
 	}
 }
 
-// touched says whether somebody touched the page of an index's cells.
+// touched says whether the page of an index's cells was touched.
 func (v *view) touched(t table, index uint32) bool {
 	if v == nil {
 		return false
@@ -57,7 +57,7 @@ func (v *view) touched(t table, index uint32) bool {
 	return v.pages[page/64]&(1<<(page%64)) != 0
 }
 
-// cellsOf returns the cells of an index, nil if nobody touched their page.
+// cellsOf returns the cells of an index, nil if their page was not touched.
 func cellsOf[T any](v *view, t table, index uint32) *T {
 	if !v.touched(t, index) {
 		return nil
@@ -81,7 +81,7 @@ func (b *Board) clear(t table, index uint32) {
 	}
 }
 
-// drop makes a stripe as it was before anybody touched it.
+// drop makes a stripe as it was before it was touched.
 func (b *Board) drop(stripe int) {
 	start := acceptorTable.place(stripe, 0)
 	if dropPages(b.fd, start, stripeSize) == nil {

@@ -9,7 +9,7 @@ func TestWindow(t *testing.T) {
 	b := newBoard(t)
 	b.OpenListener(webID)
 	web := b.Listener(0, webID)
-	web.Accepted.Add(1000) // before anybody looked
+	web.Accepted.Add(1000) // before the first look
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	top := Topology{Listeners: []Listener{{ID: webID, Name: "web"}}, Acceptors: []Acceptor{{Number: 0}, {Number: 1}}}
 

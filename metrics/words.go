@@ -1,8 +1,8 @@
 package metrics
 
 // Reason says why a session ended. The set is closed: it is a metric label, a
-// log field and a promise to whoever writes alerts on it. Exactly one reason is
-// counted for every accepted connection that became a session.
+// log field and a promise to those who write alerts on it. Exactly one reason
+// is counted for every accepted connection that became a session.
 type Reason uint8
 
 // The close reasons, in the order of their cells on the board. New ones are
@@ -103,7 +103,7 @@ type ConnectError uint8
 
 // The connect errors of the board.
 const (
-	ConnectRefused     ConnectError = iota // RST to our SYN: nobody listens there
+	ConnectRefused     ConnectError = iota // RST to our SYN: nothing listens there
 	ConnectTimeout                         // no answer within connect_timeout
 	ConnectUnreachable                     // no route, or an ICMP error
 	ConnectReset                           // broken before it was established

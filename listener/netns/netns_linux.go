@@ -25,7 +25,7 @@ func Within(path string, do func() error) error {
 }
 
 // enter does it on a thread of its own, which is never unlocked: it ends with the goroutine,
-// and nobody else is given one that is in another namespace.
+// and no other is given one that is in another namespace.
 func enter(path string, do func() error, done chan<- error) {
 	runtime.LockOSThread()
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)

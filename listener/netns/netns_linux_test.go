@@ -20,7 +20,7 @@ func network(t *testing.T) string {
 	return name
 }
 
-// What is done within a namespace is done there, and nobody else is there afterwards.
+// What is done within a namespace is done there, and no other thread is there afterwards.
 func TestWithin(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for a network namespace")

@@ -25,21 +25,23 @@ type Aside struct {
 	others int
 }
 
-// ErrAlone says that nobody else listens there: there is nobody to send clients to.
-var ErrAlone = errors.New("nobody else serves there")
+// ErrAlone says that no other socket listens there: there is none to send clients to.
+var ErrAlone = errors.New("no other process serves there")
 
 // StepAside gives all that comes to an address to those that listen there besides fds,
 // which are all sockets that this process has in the group there. It needs no privilege. Those that were
 // begun before end where they began.
 //
-// A classic program chooses by the kernel's numbers, and in a shared group nobody knows
-// them. So they are found first: a SYN of our own that a program sends to one number
-// carries a signature (TCP MD5) that no listener here expects. The kernel drops it, and
-// counts the drop at the socket that it was for. No acceptor sees it, and no client.
+// A classic program chooses by the kernel's numbers, and in a shared group no process
+// knows them. So they are found first: a SYN of our own that a program sends to one
+// number carries a signature (TCP MD5) that no listener here expects. The kernel drops
+// it, and counts the drop at the socket that it was for. No acceptor sees it, and no
+// client.
 //
 // After an error nothing has changed: the kernel has no such signatures, the group takes
-// no program, or another instance steps aside at the same time. Who dies between
-// StepAside and End leaves the program to the group, where it sends on to some only.
+// no program, or another instance steps aside at the same time. A process that dies
+// between StepAside and End leaves the program to the group, where it sends on to some
+// only.
 func StepAside(addr netip.AddrPort, fds []int) (_ *Aside, err error) {
 	count, err := countListening(addr)
 	if err != nil {
@@ -119,8 +121,8 @@ func isOneOf(fds []int, addr netip.AddrPort, number int) (bool, error) {
 // connect(2), or by a kernel thread a moment later.
 const dropWithin = 200 * time.Millisecond
 
-// dropsAt sends a SYN that nobody accepts to the group's socket of a number, and returns
-// the one of fds that dropped it; -1 = another process's did.
+// dropsAt sends a SYN that no socket accepts to the group's socket of a number, and
+// returns the one of fds that dropped it; -1 = another process's did.
 func dropsAt(fds []int, addr netip.AddrPort, number int) (int, error) {
 	conn, from, err := signing(addr)
 	if err != nil {
@@ -260,7 +262,7 @@ func unexpectedSignatures() (uint64, error) {
 	return 0, errors.New("/proc/self/net/netstat: no TCPMD5Unexpected")
 }
 
-// countListening is how many sockets of anybody listen on exactly addr.
+// countListening is how many sockets of any process listen on exactly addr.
 func countListening(addr netip.AddrPort) (n int, err error) {
 	file := "/proc/self/net/tcp"
 	if addr.Addr().Is6() {

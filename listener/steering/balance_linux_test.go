@@ -53,15 +53,15 @@ func TestTurnsBeginAtFirst(t *testing.T) {
 	}
 }
 
-// SYNs that arrive faster than anybody accepts must not all go to the one that
-// was the least loaded when the first came.
+// SYNs that arrive faster than they are accepted must not all go to the one
+// that was the least loaded when the first came.
 func TestBurstDoesNotHerd(t *testing.T) {
 	needBPF(t)
 	for _, policy := range programs {
 		t.Run(policy.String(), func(t *testing.T) {
 			s := start(t, "127.0.0.1:0", 4, policy)
 			for _, a := range s.acceptors {
-				a.halt() // nobody says that it hangs
+				a.halt() // it is not said to hang
 			}
 			s.dial("127.0.0.1", 100, true)
 			for _, a := range s.acceptors {
@@ -93,8 +93,8 @@ func TestLeastLevelsALongLivedSkew(t *testing.T) {
 	}
 }
 
-// Those that are passed over get nothing and the others share evenly. Who comes
-// back is levelled up by least, and by round_robin has its turn like all.
+// Those that are passed over get nothing and the others share evenly. One that
+// comes back is levelled up by least, and by round_robin has its turn like all.
 func TestPassedOver(t *testing.T) {
 	needBPF(t)
 	for _, way := range []struct {

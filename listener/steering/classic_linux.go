@@ -12,8 +12,8 @@ import (
 // that number in the kernel has the connection. Where there is none, the hash chooses.
 
 // hash leaves the choice to the kernel's own hash, or, while sockets listen that
-// shall get nothing new, to a program that draws one of the others at random. By
-// their spread nobody can tell them apart.
+// are to get nothing new, to a program that draws one of the others at random.
+// Their spread does not tell them apart.
 func (s *Steering) hash() error {
 	numbers := s.numbers()
 	if len(numbers) == len(s.order()) {

@@ -10,8 +10,8 @@ import (
 )
 
 // SYNs whose handshake never finishes come five times as often as clients, and
-// nothing is done but by acceptors that turn. The clients are spread as if there
-// were no others.
+// only acceptors that turn do anything. The clients are spread as if there were
+// no others.
 func TestUnfinishedHandshakesDoNotSkew(t *testing.T) {
 	needBPF(t)
 	ownNetwork(t)

@@ -2,7 +2,7 @@ package steering
 
 import "testing"
 
-// Each connection goes to the seat that was foreseen, whoever holds how many.
+// Each connection goes to the seat that was foreseen, however many each holds.
 func TestForesee(t *testing.T) {
 	needBPF(t)
 	for _, policy := range programs {

@@ -22,7 +22,7 @@ import (
 var policies = []Policy{Least, RoundRobin, CPU, Hash}
 
 // A group grows from one socket to sixteen and shrinks back while clients come. None
-// of them is refused or reset, and who was removed gets nothing new.
+// of them is refused or reset, and a seat that was removed gets nothing new.
 func TestGrowAndShrink(t *testing.T) {
 	needBPF(t)
 	for _, migrate := range []string{"0", "1"} {
@@ -49,7 +49,7 @@ func TestGrowAndShrink(t *testing.T) {
 				for _, seat := range []int{7, 0, 15, 3, 4, 14, 1, 8, 12, 2, 11, 5, 13, 10, 6} {
 					s.leave(clients, seat)
 				}
-				// The last one takes all, and so does who comes with a number used before.
+				// The last one takes all, and so does one that comes with a number used before.
 				s.rows.Reset(7)
 				s.join(7)
 				if policy != CPU {
@@ -118,7 +118,7 @@ func TestPolicyChangesLive(t *testing.T) {
 	s.eachTakes()
 }
 
-// Who is not steered to cannot be removed, nor the last one.
+// A seat that is not steered to cannot be removed, nor the last one.
 func TestRemoveRefuses(t *testing.T) {
 	rows := newRows(t)
 	s := attach(t, openGroup(t, listener.Options{Address: "127.0.0.1:0", Seats: seats(2)}), rows, Hash)
@@ -250,7 +250,7 @@ func (c *stream) end() {
 // more waits until n further clients have been served, from connect to answer.
 func (c *stream) more(n int64) {
 	c.t.Helper()
-	want := c.served.Load() + n + 2 // of the two that are under way nobody knows when they began
+	want := c.served.Load() + n + 2 // when the two that are under way began is not known
 	waitFor(c.t, "clients to be served", func() bool { return c.served.Load() >= want || c.t.Failed() })
 }
 

@@ -17,7 +17,7 @@ const MaxAcceptors = 64
 //	Settled - Gone      of those, the ones that it holds
 //
 // An accept moves a connection from in flight to held and leaves the load alone;
-// so whoever reads a load meanwhile reads neither one too many nor one too few.
+// so a load that is read meanwhile is neither one too many nor one too few.
 //
 // Selected counts too much where a handshake does not finish (a flood), or its SYN
 // comes twice; Seat.Beat forgives those. Where the hash chose, or a SYN cookie's
@@ -39,7 +39,7 @@ type Row struct {
 const (
 	Draining uint64 = 1 << iota // the control plane's: the acceptor leaves
 	Closed                      // the acceptor's: it takes nothing new for now
-	Hung                        // the control plane's watchdog's: it does not turn, or nobody runs it
+	Hung                        // the control plane's watchdog's: it does not turn, or no process runs it
 )
 
 // SetDraining says whether a seat's acceptor leaves.
@@ -58,7 +58,7 @@ func (r *Row) set(flag uint64, on bool) {
 
 // InFlight is how many connections were picked for a seat and have not come. An
 // acceptor that is parked does not turn for a handshake that never ends: as long as
-// it stays parked, nobody forgives those (Seat.Beat).
+// it stays parked, those are not forgiven (Seat.Beat).
 func (r *Rows) InFlight(seat int) int64 { return r.Row(seat).inFlight() }
 
 // inFlight reads what is settled first, so that a pick in between counts.
@@ -68,16 +68,16 @@ func (r *Row) inFlight() int64 {
 }
 
 // GiveBack clears what a seat's acceptor held when its process died, and sets Closed in
-// its place: nobody is steered there until its successor says that it takes connections.
-// What waits in its queue still counts, for that one.
+// its place: no client is steered there until its successor says that it takes
+// connections. What waits in its queue still counts, for that one.
 func (r *Rows) GiveBack(seat int) {
 	row := r.Row(seat)
 	row.set(Closed, true)
 	row.Gone.Store(int64(row.Settled.Load()))
 }
 
-// Reset zeroes a seat's row for a new acceptor. Whoever had the number has left: his
-// socket is closed, and nothing of him runs.
+// Reset zeroes a seat's row for a new acceptor. The acceptor that had the number has
+// left: its socket is closed, and nothing of it runs.
 func (r *Rows) Reset(seat int) {
 	row := r.Row(seat)
 	row.Flags.Store(0)

@@ -82,7 +82,7 @@ func TestGiveBack(t *testing.T) {
 	}
 }
 
-// Nothing of who had a seat is left to who takes its number, and its neighbours keep
+// Nothing of a seat is left to the next one with its number, and its neighbours keep
 // theirs.
 func TestReset(t *testing.T) {
 	rows := newRows(t)

@@ -31,7 +31,7 @@ func (s *Seat) Accepted() {
 	}
 }
 
-// Lost counts a connection, picked or not, that somebody else has taken.
+// Lost counts a connection, picked or not, that another has taken.
 func (s *Seat) Lost() {
 	if s.row.inFlight() > 0 {
 		s.settle(1)
@@ -39,7 +39,7 @@ func (s *Seat) Lost() {
 }
 
 // Hold counts n connections more, or with n below 0 fewer, that the acceptor
-// holds and nobody picked.
+// holds and that were not picked.
 func (s *Seat) Hold(n int64) { s.row.Gone.Add(-n) }
 
 // settle takes n out of those in flight and out of the load.
@@ -59,7 +59,7 @@ const (
 	settleWindow = 250 * time.Millisecond
 
 	// mostInFlight bounds the handshakes that count. While all acceptors have
-	// as many, ties go round, so that even then nobody gets more than the next.
+	// as many, ties go round, so that even then none gets more than the next.
 	// Without a bound a flood would level the sums of clients and its own SYNs,
 	// and spread the clients no better than by chance.
 	mostInFlight = 64
@@ -82,12 +82,13 @@ func (s *Seat) Beat(now int64, empty bool) (inFlight bool) {
 //
 // Of the picks that the beat before saw, those in flight now are only handshakes:
 // the queue has been empty since. (Later ones may wait in it already.) A handshake
-// ends, while a pick gone astray stays in flight for ever: so the fewest in flight
+// ends, while a lost pick stays in flight for ever: so the fewest in flight
 // over a window is the number of those, and is forgiven; and what exceeds
 // mostInFlight is forgiven at once. That may hit handshakes which are slow or
 // many, and is put right as they are accepted. What waits in the queue is never
 // forgiven: an acceptor that does not keep up looks as loaded as it is. A known
-// limit: who turns rarely forgives rarely, and gets less during a flood.
+// limit: an acceptor that turns rarely forgives rarely, and gets less during a
+// flood.
 func (s *Seat) forgive(now int64) {
 	if lost := s.row.inFlight(); lost < 0 { // a rescuer and the owner took two for picked, and one was not
 		s.settle(lost)

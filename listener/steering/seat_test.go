@@ -56,8 +56,8 @@ func TestForgive(t *testing.T) {
 	}
 }
 
-// Steering compares loads while connections are accepted: it must not see one of
-// them twice, nor not at all.
+// Steering compares loads while connections are accepted: it must see each of
+// them exactly once.
 func TestAcceptLeavesTheLoadAlone(t *testing.T) {
 	const n = 200_000
 	var row Row

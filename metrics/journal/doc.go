@@ -7,12 +7,12 @@
 //	     └─ once a turn, and only if the reader sleeps ─► bell ─► Wait
 //
 // A ring holds Size records of 128 bytes; a new one takes the place of the oldest,
-// whether that was read or not. The writer waits for nobody, makes no system call but
+// whether that was read or not. The writer waits for nothing, makes no system call but
 // the bell's, and keeps to memory of its own: a worker maps its seat's ring and no other.
 //
-// Where a ring lies, and how long it is, the reader knows by arithmetic. What is written
-// there, it does not trust: a count that makes no sense and a record that is not what it
-// should be are counted as damaged, and reading goes on behind them. A worker that is
+// The reader knows by arithmetic where a ring lies, and how long it is. It does not
+// trust what is written there: a count that makes no sense and a record that is not what
+// it should be are counted as damaged, and reading goes on behind them. A worker that is
 // killed in the middle of a write leaves nothing: a record counts once the ring's head
 // has moved behind it, and the worker's successor goes on from there.
 package journal

@@ -9,9 +9,9 @@ import (
 )
 
 // ID names a session: the seat that holds it, its slot there, and which use of the slot
-// it is. No two sessions of a service have the same for as long as anybody remembers: a
+// it is. No two sessions of a service have the same for as long as it matters: a
 // seat's uses are counted from a random number on, so that an acceptor that is started
-// again does not begin with its predecessor's. 0 is nobody's.
+// again does not begin with its predecessor's. 0 is no session's.
 //
 //	│ 0 │ seat: 6 bits │ slot: 26 bits │ use: 31 bits │
 type ID uint64

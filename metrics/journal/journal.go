@@ -10,8 +10,9 @@ import (
 )
 
 // Size is how many records a ring holds. 16,384 x 128 bytes = 2 MiB a seat, of which
-// only what was written is memory: none while nobody wants records. An acceptor that
-// ends 20,000 sessions a second is 0.8 s ahead of the reader before one is lost.
+// only what was written is memory: none while no records are wanted. An acceptor
+// that ends 20,000 sessions a second is 0.8 s ahead of the reader before one is
+// lost.
 const Size = 1 << 14
 
 // margin is how many of the oldest records the reader leaves alone: the writer may be
@@ -44,8 +45,8 @@ type Journal struct {
 	seats atomic.Uint64 // a bit for each that was opened
 }
 
-// New makes a journal that nobody writes yet. The caller closes it, after its Reader and
-// all writers of this process have ended.
+// New makes a journal that is not written yet. The caller closes it, after its Reader
+// and all writers of this process have ended.
 func New() (*Journal, error) {
 	j, err := create()
 	if err != nil {
@@ -82,8 +83,8 @@ func (j *Journal) Close() error {
 	return errors.Join(metrics.Unmap(j.mem), closeFD(j.fd), closeFD(j.bell))
 }
 
-// Use has the Reader look at a seat's ring from now on. It must be told before an
-// acceptor is to write there.
+// Use has the Reader look at a seat's ring from now on. It must be called before
+// an acceptor is to write there.
 func (j *Journal) Use(seat int) {
 	if bit := uint64(1) << seat; j.seats.Or(bit)&bit == 0 {
 		j.Wake() // the Reader may sleep without an ear for this seat

@@ -268,7 +268,7 @@ func TestReaderSleeps(t *testing.T) {
 	}
 }
 
-// Nobody is woken for nothing: while the reader is awake, or nothing was written.
+// The bell is not rung for nothing: while the reader is awake, or nothing was written.
 func TestBellIsSpared(t *testing.T) {
 	j, r := world(t)
 	j.Use(0)

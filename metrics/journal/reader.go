@@ -11,7 +11,7 @@ import (
 )
 
 // Reader reads all rings of a Journal. Drain and Wait are one goroutine's; the rest may
-// be called by anybody.
+// be called by any.
 type Reader struct {
 	j    *Journal
 	bell *os.File
@@ -70,7 +70,7 @@ func (r *Reader) drain(seat int, take func(*Record)) (n int) {
 	}
 	for *next != head {
 		ring.copy(*next, &rec)
-		// Only now it is known whether the writer had come round to it.
+		// Only now is it known whether the writer had come round to it.
 		if ahead := ring.head.Load() - *next; ahead > Size-margin {
 			lost := min(ahead-(Size-margin), head-*next)
 			r.overwritten.Add(lost)

@@ -57,8 +57,8 @@ const (
 // Want is what an acceptor is to write down, in AcceptorCells.Record.
 type Want int64
 
-// The wants; they add up. Each ends a turn's work sooner than the next: a service that
-// nobody watches has none.
+// The wants; they add up. A turn's work ends sooner with each than with the
+// next: a service that is not watched has none.
 const (
 	WantEnds     Want = 1 << iota // KindClosed and KindRejected
 	WantConnects                  // KindConnected

@@ -19,8 +19,8 @@ type Writer struct {
 }
 
 func newWriter(r *ring, seat, bell int) *Writer {
-	// The head is a predecessor's, who may have written anything: as a count that goes
-	// on it is as good as any.
+	// The head is a predecessor's, which may have written anything: as a count that
+	// goes on it is as good as any.
 	head := r.head.Load()
 	return &Writer{ring: r, seat: seat, bell: bell, head: head, told: head}
 }
