@@ -212,7 +212,7 @@ func (l *Log) WorkerDied(seat int, lost map[metrics.ID]uint64) {
 	}
 }
 
-// Reopen has a file opened anew, for whoever has renamed it. It waits for a write that is
+// Reopen has a file opened anew after it was renamed. It waits for a write that is
 // under way.
 func (l *Log) Reopen() error {
 	l.mu.Lock()

@@ -31,8 +31,8 @@ func fifo(t *testing.T) (path string, reader *os.File) {
 	return path, reader
 }
 
-// A reader that is stuck costs lines. They are counted to the last one, and told when it
-// goes on.
+// A reader that is stuck costs lines. They are counted to the last one, and reported
+// when it goes on.
 func TestStuckReader(t *testing.T) {
 	path, reader := fifo(t)
 	g := newRig(t, nil)

@@ -15,9 +15,9 @@ import (
 // syslog sends each line as one message of RFC 5424: a packet over UDP and over a
 // datagram socket such as /dev/log, with its length in front (RFC 6587) over a stream.
 //
-// While nobody answers, lines wait in the ring, and the server is tried once a second. What the
-// kernel had taken for a server that then ended is lost without a trace, and so is what
-// UDP loses.
+// While no server answers, lines wait in the ring, and the server is tried once a second. What
+// the kernel had taken for a server that then ended is lost without a trace, as is what UDP
+// loses.
 type syslog struct {
 	network, address string
 	fell             atomic.Uint64 // lines that are longer than the socket takes
@@ -74,7 +74,7 @@ func (s *syslog) send(message []byte) error {
 		s.fell.Add(1)
 		return nil
 	case s.network == "udp" && errors.Is(err, syscall.ECONNREFUSED):
-		return nil // nobody is there, and UDP promises nothing
+		return nil // no server is there, and UDP promises nothing
 	}
 	return s.broken(conn) // a stream's server ignores a frame without its end
 }

@@ -59,7 +59,7 @@ func TestSyslogDatagrams(t *testing.T) {
 }
 
 // A server that goes away and comes back: lines wait for it. Its connection's last ones may
-// be lost, as nobody can know of them.
+// be lost without anything to show it.
 func TestSyslogStream(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,7 +109,7 @@ func TestSyslogStream(t *testing.T) {
 	}
 }
 
-// Nobody answers: the end is not held up, and all is counted.
+// No server answers: the end is not held up, and all is counted.
 func TestSyslogNobody(t *testing.T) {
 	g := newRig(t, nil)
 	g.to("syslog:unix:" + filepath.Join(t.TempDir(), "nobody"))

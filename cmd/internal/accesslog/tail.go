@@ -77,7 +77,7 @@ func (t *Tail) after(number uint64) (all []kept, last, missed uint64) {
 		}
 	}
 	slices.SortFunc(all, func(a, b kept) int { return int(int64(a.number - b.number)) })
-	if number == 0 || number > t.number { // who has just come has missed nothing
+	if number == 0 || number > t.number { // a viewer that has just come has missed nothing
 		return all, t.number, 0
 	}
 	return all, t.number, t.number - since - uint64(len(all))

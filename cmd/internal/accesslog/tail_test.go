@@ -7,7 +7,7 @@ import (
 	"sluice/metrics/journal"
 )
 
-// What went wrong is kept for longer than what did not, and what was not kept is counted.
+// What went wrong is kept longer than what did not, and what was not kept is counted.
 func TestTail(t *testing.T) {
 	var tail Tail
 	add := func(n int, reason metrics.Reason) {

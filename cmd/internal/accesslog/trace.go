@@ -33,7 +33,7 @@ type Told struct {
 	Opened   time.Time // accepted
 }
 
-// Meant says which sessions are told of: that with an ID, or those of a client.
+// Meant names sessions: that with an ID, or those of a client.
 type Meant struct {
 	ID     journal.ID
 	Client netip.AddrPort // port 0 = any
@@ -47,7 +47,7 @@ func (m *Meant) has(r *journal.Record) bool {
 	return c.Addr() == m.Client.Addr() && (m.Client.Port() == 0 || m.Client.Port() == c.Port())
 }
 
-// storyKey tells connections apart that never were sessions: all of a seat have the same ID.
+// storyKey tells apart connections that never were sessions: all of a seat have the same ID.
 type storyKey struct {
 	id journal.ID
 	at int64
@@ -60,8 +60,8 @@ func keyOf(r *journal.Record) storyKey {
 	return storyKey{id: r.Session}
 }
 
-// Stories are the newest of those that are meant, at most so many, the newest first; total is
-// how many there are in the rings. It may be called by any goroutine.
+// Stories are the newest of those that are meant, up to most of them, the newest first;
+// total is how many there are in the rings. It may be called by any goroutine.
 func (l *Log) Stories(m Meant, most int) (all []Story, total int) {
 	opened := map[storyKey]int64{}
 	l.reader.Recent(func(r *journal.Record) {

@@ -18,11 +18,10 @@
 //	                                                GET /explain      where a client would go
 //	                                                GET /trace        what happened to a session
 //
-// Over TCP anybody may read; what changes things is on the socket, where the kernel says who
-// asks, and over TCP only for who has a token, see write.go. It is served by the control plane, so a hung acceptor or a
-// stopped worker does not keep it from answering. No number of clients, idle, slow,
-// silent or half-sent, takes more than MaxConns descriptors on either side and the
-// figures of a few scrapes.
+// Over TCP anyone may read; what changes things is on the socket, where the kernel says who asks, and over TCP only for
+// callers with a token, see write.go. It is served by the control plane, so a hung acceptor or a stopped worker does
+// not keep it from answering. No number of clients, idle, slow, silent or half-sent, takes more than MaxConns
+// descriptors on either side and the figures of a few scrapes.
 package admin
 
 import (
@@ -39,7 +38,7 @@ import (
 // Options is what New is given.
 type Options struct {
 	// Snapshot gathers the figures. It is called by one goroutine at a time and must
-	// wait for nobody.
+	// not wait.
 	Snapshot func() metrics.Snapshot
 	Log      *slog.Logger
 
@@ -58,7 +57,7 @@ type Options struct {
 	// Backend puts in force what an operator says of a backend. nil = there is no such verb.
 	Backend func(BackendOrder) Verdict
 
-	// Watched is told when the first page is opened, and when the last one is closed. nil = nobody is told.
+	// Watched is called when the first page is opened, and when the last one is closed; may be nil.
 	Watched func(bool)
 
 	// History and Ended are what the page shows beside the Snapshot: ticks of a listener ("" =
@@ -96,7 +95,7 @@ const (
 	headWithin = 5 * time.Second
 
 	// answerWithin is for an answer, from the request on. Prometheus waits 10 s unless
-	// told otherwise; this is for who was told so.
+	// told otherwise; this is for one that was.
 	answerWithin = 30 * time.Second
 
 	// idleWithin is for the next request. It is beyond the usual intervals of scrapers
@@ -143,7 +142,8 @@ func (s *Server) newHTTP(h http.Handler, c *conns) *http.Server {
 	}
 }
 
-// Serve answers on a TCP listener until Close: reads, and verbs for who has the token. It closes ln.
+// Serve answers on a TCP listener until Close: reads, and verbs for callers with the token. It
+// closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	return s.tcp.Serve(boundedListener{ln, s.onTCP})
 }

@@ -30,7 +30,7 @@ const (
 	maxStatus  = 512 << 20 // of 65,536 backends some 200 MiB
 )
 
-// NewClient connects to nobody yet.
+// NewClient does not connect yet.
 func NewClient(path string) *Client {
 	dialer := net.Dialer{Timeout: dialWithin}
 	return &Client{path, http.Client{Transport: &http.Transport{
@@ -79,7 +79,7 @@ func (c *Client) do(ctx context.Context, verb string, query url.Values) (v Verdi
 	return v, nil
 }
 
-// ask returns the body of an answer, at most so many bytes of it.
+// ask returns the body of an answer, up to most bytes of it.
 func (c *Client) ask(ctx context.Context, method, what string, most int64) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://sluice/"+what, nil)
 	if err != nil {

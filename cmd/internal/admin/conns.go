@@ -11,9 +11,9 @@ import (
 
 // conns bounds the connections of one http.Server. When there are max, a new one takes
 // the place of the one that has waited longest for a request, which HTTP lets a server
-// close at any time: idle and half-sent ones keep nobody out. If none waits, it takes
-// that of the one that has been answered for longest, unless that is younger than
-// patience. Else the new one is closed at once: a queue would only hide it.
+// close at any time: idle and half-sent ones keep no other out. If none waits, it
+// takes that of the one that has been answered for longest, unless that is younger
+// than patience. Else the new one is closed at once: a queue would only hide it.
 //
 //	Accept ─► waiting (no request, or only a part of one yet) ─request─► answering ─┐
 //	             │    ▲                                                             │

@@ -81,7 +81,7 @@ type ExplainedLimit struct {
 type ExplainedSteering struct {
 	Policy    string              `json:"policy"` // in force
 	Text      string              `json:"text"`
-	Next      *int                `json:"next"` // the acceptor; nil = nobody can know
+	Next      *int                `json:"next"` // the acceptor; nil = it can't be known
 	Acceptors []ExplainedAcceptor `json:"acceptors"`
 }
 
@@ -167,7 +167,7 @@ func (s *Server) explain(mux *http.ServeMux) {
 		mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
 			q, err := readExplain(r.URL.Query())
 			if err == nil && q.Config != "" && !askerOf(r).local {
-				say(w, http.StatusForbidden, "files are read for who asks over the socket only")
+				say(w, http.StatusForbidden, "files are read only for callers over the socket")
 				return
 			}
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // names are waited for

@@ -18,8 +18,8 @@ import (
 	"sluice/metrics"
 )
 
-// figures takes snapshots and what is rendered of them, each for all who ask at the
-// same time.
+// figures takes snapshots and what is rendered of them, each for all that ask at
+// the same time.
 //
 //	/readyz ──────────────────────────────────┐
 //	/status.json ─► shelf of JSON ────────────┼─► snapshots ─► Options.Snapshot

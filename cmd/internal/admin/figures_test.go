@@ -54,7 +54,7 @@ func TestScrapersShare(t *testing.T) {
 			t.Errorf("%d %q", status, body)
 		}
 	}
-	// Each kind of page renders at most twice; who came during the first is in the second.
+	// Each kind of page renders at most twice; a client that came during the first is in the second.
 	if n := taken.Load(); n > 6 || most.Load() > 1 {
 		t.Errorf("%d snapshots for %d requests, up to %d at once", n, len(all), most.Load())
 	}
@@ -90,7 +90,7 @@ func TestFlightIsFresh(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		leave()
 		if _, err := f.get(gone); !errors.Is(err, context.Canceled) {
-			t.Errorf("who has gone: %v", err)
+			t.Errorf("one that has gone: %v", err)
 		}
 		all.Wait()
 		f.close()
@@ -100,8 +100,8 @@ func TestFlightIsFresh(t *testing.T) {
 	})
 }
 
-// What panics is one request's fault: those that waited with it are told, and the next
-// is served.
+// What panics is one request's fault: those that waited with it get the error, and the
+// next is served.
 func TestFlightBearsAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := true
@@ -123,7 +123,7 @@ func TestFlightBearsAPanic(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() {
 			if _, err := f.get(t.Context()); err != errFailed {
-				t.Errorf("who waited: %v", err)
+				t.Errorf("one that waited: %v", err)
 			}
 		})
 		synctest.Wait()
@@ -160,7 +160,7 @@ func TestShelf(t *testing.T) {
 			}
 			return release
 		}
-		get(newReader(), 1)() // who reads fast leaves nothing behind
+		get(newReader(), 1)() // a fast reader leaves nothing behind
 		slow := []*reader{newReader(), newReader(), newReader()}
 		get(slow[0], 2)
 		get(slow[1], 3)
@@ -205,7 +205,7 @@ func (broken) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(errors.New("two of a kind")), errors.New("two of a kind"))
 }
 
-// Who takes gzip gets it, and the same text; a registry's own metrics come first.
+// A client that takes gzip gets it, and the same text; a registry's own metrics come first.
 func TestMetricsPacked(t *testing.T) {
 	r := start(t, Options{Snapshot: func() metrics.Snapshot { return metrics.Snapshot{} }}, nil)
 	ask := func(encoding string) *httptest.ResponseRecorder {

@@ -11,16 +11,16 @@ var (
 	errFailed = errors.New("the figures could not be taken")
 )
 
-// flight takes something costly once for all who ask at the same time. Nobody is given
-// what was taken before he asked: those who come while one is taken share the next.
-// So at most one is being taken, and a wait is at most two.
+// flight takes something costly once for all that ask at the same time. No caller is
+// given what was taken before it asked: those that come while one is taken share the
+// next. So at most one is being taken, and a caller waits for two at most.
 type flight[T any] struct {
 	take   func() (T, error)
 	turn   chan struct{} // holds a token while one is taken
 	closed bool          // guarded by turn
 
 	mu   sync.Mutex
-	next *result[T] // not begun yet; nil = nobody waits for one
+	next *result[T] // not begun yet; nil = none is waited for
 }
 
 // result is what all of one flight get.
@@ -61,7 +61,7 @@ func (f *flight[T]) lead(r *result[T]) {
 	f.turn <- struct{}{}
 	defer func() { <-f.turn }()
 	f.mu.Lock()
-	f.next = nil // who comes from here on wants a newer one
+	f.next = nil // a caller that comes from here on wants a newer one
 	f.mu.Unlock()
 	defer close(r.ready)
 	if f.closed {

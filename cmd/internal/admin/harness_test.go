@@ -177,7 +177,7 @@ func request(path string, headers ...string) string {
 	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, strings.Join(append(headers, ""), "\r\n"))
 }
 
-// well fails the test unless somebody new is answered.
+// well fails the test unless a new client is answered.
 func (r *running) well() {
 	r.t.Helper()
 	c := r.dial()

@@ -14,7 +14,7 @@ import (
 // load, so a browser gets them only under a name that cannot be a stranger's:
 //
 //   - an IP address, localhost, or no name at all
-//   - a name without a dot, such as sluice:9095 in Compose: nobody can register it
+//   - a name without a dot, such as sluice:9095 in Compose: it can't be registered
 //
 // Scrapers ask by any name (sluice.default.svc:9095): they run no strangers' scripts.
 // Nothing here relies on the Host for more than that: to change anything takes a token.
@@ -41,7 +41,7 @@ func fromBrowser(h http.Header) bool {
 	return strings.HasPrefix(h.Get("User-Agent"), "Mozilla/")
 }
 
-// ownName tells whether a Host can be nobody else's name.
+// ownName tells whether a Host can't be another's name.
 func ownName(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // 200 clients keep their connections: all are answered, some lose their place, and
-// somebody new finds one.
+// a new one finds one.
 func TestIdleOnesKeepNobodyOut(t *testing.T) {
 	r := start(t, Options{}, nil)
 	for range 200 {
@@ -88,7 +88,7 @@ func TestSlowReaders(t *testing.T) {
 }
 
 // All places are taken by clients that read nothing: a new one is closed at once, and
-// when they have been answered for long enough it takes the place of one of them.
+// once they have been answered for long enough it takes the place of one of them.
 func TestAllPlacesAreAnswering(t *testing.T) {
 	r := start(t, Options{Snapshot: large, MaxConns: 3}, func(s *Server) { s.onTCP.patience = time.Hour })
 	for range 3 {

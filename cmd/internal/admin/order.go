@@ -28,7 +28,7 @@ var Wants = []string{"drain", "disable", "enable", "weight"}
 const (
 	MaxWeight = 256
 	MaxReason = 256
-	MaxFor    = 30 * 24 * time.Hour // who wants more changes the configuration
+	MaxFor    = 30 * 24 * time.Hour // for more, change the configuration
 )
 
 // Check says what is wrong with an order.

@@ -12,7 +12,7 @@ import (
 )
 
 // The page is plain HTML, CSS and JavaScript, as it stands in page/: nothing is built, and
-// a browser asks nobody else.
+// a browser asks no other server.
 //
 //go:embed page
 var pageFiles embed.FS
@@ -30,8 +30,8 @@ var edition = func() string {
 	return hex.EncodeToString(sum.Sum(nil)[:6])
 }()
 
-// pagePolicy lets the page load its own files and ask its own server, and nothing else; and
-// nobody shows it inside another.
+// pagePolicy lets the page load its own files and ask its own server, and nothing else; no
+// other page may show it.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // servePage answers with a file of the page. A browser keeps it, and asks each time whether

@@ -54,7 +54,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// clean fails a test whose page has complained, or has asked anybody but its server.
+// clean fails a test whose page has complained, or has asked any server but its own.
 func clean(t *testing.T, tab *browser.Tab, addr string) {
 	t.Helper()
 	for _, text := range tab.Complaints() {
@@ -279,7 +279,7 @@ func pageLarge(t *testing.T, tab *browser.Tab) {
 	clean(t, tab, r.addr)
 }
 
-// Who does not see the page costs nothing: the connection is closed, and nobody looks.
+// A page that is not seen costs nothing: the connection is closed, and no looks are taken.
 func pageHidden(t *testing.T, tab *browser.Tab) {
 	s := usual(t)
 	o := s.options()

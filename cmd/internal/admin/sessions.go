@@ -244,8 +244,8 @@ func (c *Client) Kill(ctx context.Context, o KillOrder) (Verdict, error) {
 	return c.do(ctx, "kill", v)
 }
 
-// sessions adds to mux what shows and ends sessions. Who may not change anything is not
-// told of them either: they name clients.
+// sessions adds to mux what shows and ends sessions. A caller that may not change
+// anything does not see them either: they name clients.
 func (s *Server) sessions(mux *http.ServeMux) {
 	if s.o.Sessions != nil {
 		mux.HandleFunc("GET /sessions", func(w http.ResponseWriter, r *http.Request) {

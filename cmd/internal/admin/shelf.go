@@ -22,10 +22,10 @@ const (
 //
 //	get ─► shelf not full ────────────────────► a fresh copy
 //	       full, the newest is young ─────────► that one: a few seconds old
-//	       full of old ones ─► cut those who ─► a fresh copy
+//	       full of old ones ─► cut all that ──► a fresh copy
 //	                           read the oldest
 //
-// So whoever reads slowest loses, and everybody else is answered at once.
+// So the slowest reader loses, and all others are answered at once.
 type shelf[T any] struct {
 	flight *flight[*copyOf[T]]
 

@@ -26,8 +26,8 @@ type socket struct {
 
 // ListenSocket opens the unix socket at path, for its user and root only. Its directory
 // is made if it is missing. A file that a dead process has left there is removed; a
-// socket on which somebody answers is an error. Close removes the file, unless it has
-// become somebody else's.
+// socket on which a process answers is an error. Close removes the file, unless it has
+// become another's.
 func ListenSocket(path string) (net.Listener, error) {
 	ln, err := listenSocket(path)
 	if err != nil {
@@ -47,7 +47,7 @@ func listenSocket(path string) (net.Listener, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	// The mode goes to the socket before it has a name: nobody ever finds it open.
+	// The mode goes to the socket before it has a name: it is never found open.
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if outer := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); outer != nil {
 			return outer
@@ -94,7 +94,7 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// peerOf is who connected.
+// peerOf is the process that connected.
 func peerOf(conn net.Conn) (Caller, error) {
 	cred, err := listener.PeerOf(conn)
 	if err != nil {
@@ -103,7 +103,7 @@ func peerOf(conn net.Conn) (Caller, error) {
 	return Caller{UID: cred.Uid, PID: cred.Pid}, nil
 }
 
-// bare takes off what net puts around an error: the path is told already.
+// bare takes off what net puts around an error: the path is there already.
 func bare(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return op.Err

@@ -56,7 +56,7 @@ func TestSocketOfTheDeadIsReplaced(t *testing.T) {
 	}
 }
 
-// Who closes late does not remove its successor's socket.
+// A sluice that closes late does not remove its successor's socket.
 func TestSocketOfASuccessorStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	old, err := ListenSocket(path)

@@ -24,8 +24,8 @@ type TraceQuery struct {
 const (
 	DefaultTraced = 10
 	MaxTraced     = 1000
-	// MaxSteps is how many steps of a session are told: what is between the first half of
-	// them and the last is left out.
+	// MaxSteps is how many steps of a session are shown: what is between the first half
+	// of them and the last is left out.
 	MaxSteps = 200
 )
 
@@ -33,7 +33,7 @@ const (
 type Trace struct {
 	Recording bool            `json:"recording"`      // of steps: [log] trace
 	Sessions  []TracedSession `json:"sessions"`       // the newest first
-	Matched   int             `json:"matched"`        // also those that are not told
+	Matched   int             `json:"matched"`        // also those that are not shown
 	Since     time.Time       `json:"since,omitzero"` // as far as all records that were looked at go back; zero = nothing was forgotten yet
 	Silent    []int           `json:"silent"`         // acceptors that did not answer in time: of their sessions it is not known whether they are open
 	Text      string          `json:"text"`           // what there is to say if there are none

@@ -112,7 +112,7 @@ func (s *Server) verb(name string, do func(context.Context, *http.Request) (Verd
 				attrs = append(attrs, slog.String("text", v.Text))
 			}
 		}
-		if shown || s.o.Log.Enabled(r.Context(), level) { // a verb that changes the level is told by either
+		if shown || s.o.Log.Enabled(r.Context(), level) { // a verb that changes the level is logged by either
 			line := slog.NewRecord(time.Now(), level, name+" was asked for", 0)
 			line.AddAttrs(attrs...)
 			_ = s.o.Log.Handler().Handle(r.Context(), line)
@@ -133,7 +133,7 @@ func onlyOwn(h http.Handler) http.Handler {
 	own := uint32(os.Geteuid())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, known := r.Context().Value(callerKey{}).(Caller); !known || c.UID != 0 && c.UID != own {
-			say(w, http.StatusForbidden, "only root and user "+strconv.Itoa(int(own))+", as whom sluice runs, may ask here")
+			say(w, http.StatusForbidden, "only root and user "+strconv.Itoa(int(own))+", which sluice runs as, may ask here")
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -142,7 +142,7 @@ func onlyOwn(h http.Handler) http.Handler {
 
 type callerKey struct{}
 
-// withCaller notes who has connected. Without that nothing is answered.
+// withCaller notes which process has connected. Without that nothing is answered.
 func withCaller(ctx context.Context, conn net.Conn) context.Context {
 	if c, err := peerOf(conn); err == nil {
 		return context.WithValue(ctx, callerKey{}, c)

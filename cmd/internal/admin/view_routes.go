@@ -21,7 +21,7 @@ type viewRouted struct {
 	Sent     uint64 `json:"sent_bytes,omitempty"`
 }
 
-// maxViewRoutes is how many of a listener the page is told of, for it shows a few only and
+// maxViewRoutes is how many of a listener the page gets, for it shows a few only and
 // 16,384 of them would be 3 MB a second: half of them have the most sessions open, half have
 // moved the most bytes.
 const maxViewRoutes = 100
@@ -43,7 +43,7 @@ func viewOfRoutes(all []metrics.Route) (some []viewRoute, total int, routed *vie
 	return some, len(all), routed
 }
 
-// busiestRoutes are the indexes of those that are told, in their order.
+// busiestRoutes are the indexes of those that it gets, in their order.
 func busiestRoutes(all []metrics.Route) (which []int) {
 	for i := range all {
 		which = append(which, i)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Bounds of those who watch.
+// Bounds of viewers.
 const (
 	// maxViewers is how many pages may be open and seen at a time: of MaxConns, so that
 	// they keep no scraper out.
@@ -22,8 +22,8 @@ const (
 	lookEvery = time.Second
 	lookShare = 20
 
-	// readWithin is for a viewer to read one look. Who takes longer is dropped, and comes
-	// again when it can.
+	// readWithin is for a viewer to read one look. One that takes longer is dropped, and
+	// comes again when it can.
 	readWithin = 10 * time.Second
 
 	// behind is how long a viewer has been reading one look before another may have its place.
@@ -40,7 +40,7 @@ type Ended struct {
 // Text is JSON that is made already.
 type Text = json.RawMessage
 
-// watch sends what the page shows to all who have it open, as server-sent events.
+// watch sends what the page shows to all that have it open, as server-sent events.
 //
 //	first viewer ─► Watched(true) ─► look ─► one frame, shared by all ─► each viewer, at its own pace:
 //	                                  ▲                                   the newest frame, what is new of
@@ -58,7 +58,7 @@ type watch struct {
 	mu      sync.Mutex
 	viewers map[*viewer]bool
 	looking bool
-	frame   []byte // the newest; nil = nobody has looked
+	frame   []byte // the newest; nil = none was taken yet
 	loop    sync.WaitGroup
 }
 
@@ -67,7 +67,7 @@ type viewer struct {
 	wake     chan struct{} // a newer frame is there
 	conn     *http.ResponseController
 	busy     time.Time // since when it reads one; zero = it has read all
-	listener string    // whose history; "" = all
+	listener string    // of this listener; "" = of all
 	history  uint64    // the last tick that it has
 	ended    uint64    // the last session that it has
 }
@@ -251,7 +251,7 @@ func (w *watch) endedOf(v *viewer) []byte {
 	return event("ended", e)
 }
 
-// close ends all streams, and returns when nobody looks any more.
+// close ends all streams, and returns when no look is taken any more.
 func (w *watch) close() {
 	w.mu.Lock()
 	w.end()

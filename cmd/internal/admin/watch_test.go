@@ -83,7 +83,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// Nobody looks while nobody watches, and the first and the last one are told of.
+// No look is taken while there are no viewers, and Watched is called for the first and the last
+// one.
 func TestWatched(t *testing.T) {
 	looks, watched := make(chan bool, 1000), make(chan bool, 10)
 	r := start(t, Options{Watched: func(is bool) { watched <- is }, Snapshot: func() metrics.Snapshot {
@@ -136,8 +137,8 @@ func TestManyViewers(t *testing.T) {
 	r.well()
 }
 
-// Viewers that do not read are dropped for others, hold one look each, and keep nobody from
-// scraping.
+// Viewers that do not read are dropped for others, hold one look each, and keep no client
+// from scraping.
 func TestSilentViewers(t *testing.T) {
 	r := start(t, Options{Snapshot: large}, nil)
 	for range 3 * maxViewers {
@@ -177,7 +178,7 @@ func TestSilentViewers(t *testing.T) {
 	}
 }
 
-// The page is for browsers, and a list for terminals. It lets nobody in.
+// The page is for browsers, and a list for terminals. No other page may show it.
 func TestPageFiles(t *testing.T) {
 	r := start(t, Options{Config: func() string { return "instance = \"\"\n" }}, nil)
 	get := func(path string, headers ...string) (*http.Response, string) {

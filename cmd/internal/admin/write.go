@@ -19,7 +19,7 @@ import (
 // Verbs over TCP are for machines that can't reach the socket. Each needs all of these:
 //
 //	[admin] allow_write           else the paths are not there: 404
-//	a Host that is nobody else's  else a page whose name was made to lead here could ask: 421
+//	a Host that is no other's     else a page whose name was made to lead here could ask: 421
 //	no Origin but this Host's,    else a page of another site asks: 403
 //	and no Sec-Fetch-Site of one
 //	Authorization: Bearer TOKEN   else 401. A browser adds it by itself for no page, and no page of
@@ -81,7 +81,7 @@ func isOrigin(origin, host string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
-// withVerbs answers verbs over TCP, to who may; anything else is left to reads.
+// withVerbs answers verbs over TCP, to those that may; anything else is left to reads.
 func (s *Server) withVerbs(reads http.Handler) http.Handler {
 	verbs := s.verbs(http.NewServeMux())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -127,7 +127,7 @@ func (s *Server) mayWrite(r *http.Request) (code int, text string, err error) {
 	return 0, "", nil
 }
 
-// refusals are told of in the log once a second: who tries many tokens must not fill it.
+// refusals go to the log once a second: a client that tries many tokens must not fill it.
 type refusals struct {
 	mu    sync.Mutex
 	last  time.Time
@@ -149,7 +149,7 @@ func (f *refusals) log(log *slog.Logger, r *http.Request, text string, err error
 	f.last, f.quiet = time.Now(), 0
 }
 
-// asker is who has asked for a verb, for the log and for those who see what it did.
+// asker is the caller that has asked for a verb, for the log and for people who see what it did.
 type asker struct {
 	caller Caller
 	local  bool // by the socket: caller holds

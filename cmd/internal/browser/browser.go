@@ -84,7 +84,7 @@ func Open(t testing.TB) *Tab {
 // In is the tab for a subtest, which fails instead of the one that opened it.
 func (b *Tab) In(t testing.TB) *Tab { return &Tab{b.state, t} }
 
-// note keeps what a page should not do, and whom it asks.
+// note keeps what a page should not do, and which servers it asks.
 func (b *state) note(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -142,7 +142,7 @@ func (b *Tab) Go(url string) {
 	do(b, chromedp.Navigate(url))
 }
 
-// TrustAll takes any certificate from now on: those of tests are nobody's.
+// TrustAll takes any certificate from now on: no authority signs those of tests.
 func (b *Tab) TrustAll() {
 	b.t.Helper()
 	do(b, call(security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}))

@@ -16,7 +16,7 @@ type Backend struct {
 	FromFile bool // it stands in the pool's BackendsFile and not in the configuration
 }
 
-// maxWeight bounds weight: shares finer than 1 in 256 nobody can see.
+// maxWeight bounds weight: shares finer than 1 in 256 can't be seen.
 const maxWeight = 256
 
 // ServicePrefix stands before a name whose SRV records are the backends.

@@ -154,7 +154,8 @@ func newClaim(key, text string, ipv6Only bool) (claim, bool) {
 }
 
 // overlaps is true if one connection could be meant for both. The kernel would
-// prefer the more exact address; whoever wants that can name the others, too.
+// prefer the more exact address; a user who wants that can name the others,
+// too.
 func (c claim) overlaps(d claim) bool {
 	return c.port == d.port && c.netns == d.netns && (c.v4 && d.v4 || c.v6 && d.v6) &&
 		(c.addr == d.addr || !c.addr.IsValid() || !d.addr.IsValid())

@@ -26,8 +26,8 @@ import (
 	"sluice/cmd/internal/accesslog"
 )
 
-// Config is everything sluice can be told. It is plain data: whoever holds a
-// copy of it may keep it.
+// Config is everything sluice can be told. It is plain data: a copy of it
+// may be kept.
 type Config struct {
 	Instance  string // name of this sluice in metrics; "" = none
 	Acceptors Acceptors
@@ -75,7 +75,7 @@ type Admin struct {
 	// share theirs. 0 = any number.
 	AddressSeries int
 
-	AllowWrite bool   // verbs over HTTP, for who has the token
+	AllowWrite bool   // verbs over HTTP, for callers with the token
 	Token      string // where it is: "file:/PATH" or "env:NAME"; "" = nowhere
 }
 
@@ -158,7 +158,7 @@ type Listener struct {
 	IPv6Only          bool
 	MPTCP             bool
 	SocketMode        string // permission bits of the file of a unix socket, in octal
-	SocketUser        string // who owns it, a name or a number; "" = who runs sluice
+	SocketUser        string // its owner, a name or a number; "" = the user that runs sluice
 	SocketGroup       string // the same of its group; "" = as the directory has it
 	Access            Access
 	Limit             Limit
@@ -302,10 +302,10 @@ func Default() Config {
 			Socket: SocketAuto,
 			// Every series from the start, so that rate() misses no first event.
 			Metrics: MetricsFull,
-			// Some 40 series each: 10,000 for a backend. Of more addresses nobody looks at
-			// each, and a Service of 5,000 pods must not fill a Prometheus.
+			// Some 40 series each: 10,000 for a backend. Nobody looks at each of more
+			// addresses, and a Service of 5,000 pods must not fill a Prometheus.
 			AddressSeries: 256,
-			// Clients of a service without backends are better told by it than by nobody.
+			// Clients of a service without backends had better hear it from sluice than from no one.
 			Ready: ReadyListening,
 		},
 		Log: Log{
@@ -334,8 +334,8 @@ func DefaultListener(name string) Listener {
 	return Listener{
 		Name:  name,
 		Relay: RelayAuto,
-		// Off: who has other backends, or a client that asks again, wants to know at
-		// once. A sidecar turns it on.
+		// Off: a user with other backends, or clients that ask again, wants to know
+		// at once. A sidecar turns it on.
 		WaitForBackend: 0,
 		// Each asks six times a second; more than this is a flood of connects, and a
 		// crowd for a backend that has just come up.
@@ -355,15 +355,16 @@ func DefaultListener(name string) Listener {
 		// probes are forgiven.
 		KeepaliveInterval: 0,
 		KeepaliveCount:    3,
-		// Who runs sluice and the group, as docker.sock and others have it.
+		// The user that runs sluice and the group, as docker.sock and others have it.
 		SocketMode: "0660",
-		// Off, so about 15 minutes (net.ipv4.tcp_retries2): the option also ends who is
-		// alive and takes nothing for so long, and holds in place of KeepaliveCount.
+		// Off, so about 15 minutes (net.ipv4.tcp_retries2): the option also ends peers
+		// that are alive and take nothing for so long, and holds in place of
+		// KeepaliveCount.
 		UserTimeout: 0,
 		Access:      Access{Refuse: RefuseRST}, // it costs both sides least
 		Limit:       defaultLimit(),
 		Buffer:      0, // what the kernel measures fits a fast path as well as a slow one
-		// A client's header is believed, so nobody's is unless it is asked for.
+		// A client's header is believed, so none is unless it is asked for.
 		ProxyProtocol: ProxyOff,
 		StartTLS:      StartTLSOff,
 		// Three lost segments in a row (1, 2 and 4 s) are forgiven.
@@ -381,11 +382,11 @@ func DefaultPool(name string) Pool {
 		ConnectTimeout: 3 * time.Second,
 		// Three tries in all: a client waits 9 s at worst before it is told.
 		Retries: 2,
-		// Off: a session that is not retried fails, and those who fail are ranked last anyway.
+		// Off: a session that is not retried fails, and targets that fail are ranked last anyway.
 		RetryBudget: 0,
-		// As the TTLs say: whoever set them knows.
+		// As the TTLs say: the zone's owner set them.
 		ResolveInterval: 0,
-		// Who asks a listener to look after dead clients means dead backends, too.
+		// A listener that looks after dead clients is meant to do so for dead backends, too.
 		Keepalive:      AsListener,
 		KeepaliveCount: 3,
 		UserTimeout:    AsListener,
@@ -393,18 +394,18 @@ func DefaultPool(name string) Pool {
 		OnDown: OnDownStay,
 		// Off: the backends know best how many sessions they bear.
 		MaxSessions: 0,
-		// Off: without a limit nobody waits for a place, and with one clients are told at once.
+		// Off: without a limit no session waits for a place, and with one clients hear at once.
 		Queue: 0,
 		// What people wait for before they try again.
 		QueueTimeout: 5 * time.Second,
-		// Off: what checks say holds, and who has none left closes sessions at once.
+		// Off: what checks say holds, and a pool that has none left closes sessions at once.
 		PanicBelow: 0,
 		// Off: most backends bear their share at once.
 		SlowStart: 0,
 		SendProxy: SendProxyOff,
 		Health:    defaultHealth(),
 		Ejection:  defaultEjection(),
-		Leave:     LeaveDrain, // who takes an address out of DNS does not mean to break what runs
+		Leave:     LeaveDrain, // taking an address out of DNS is not meant to break what runs
 		Rebalance: defaultRebalance(),
 	}
 }

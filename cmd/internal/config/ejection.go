@@ -8,7 +8,7 @@ import (
 // Ejection says when a target is picked last for what sessions meet there, and for how long.
 type Ejection struct {
 	ConnectFailures int           // connects in a row that fail
-	Early           time.Duration // from the connect: who is closed by then, and was told nothing, counts; 0 = nobody
+	Early           time.Duration // from the connect: a session closed by then, and told nothing, counts; 0 = none does
 	EarlyCloses     int           // of these in a row
 	Time, MaxTime   time.Duration // of the first ejection, and of the longest: each doubles the one before
 	Jitter          float64       // 0..1: each is longer or shorter by up to this share
@@ -17,7 +17,7 @@ type Ejection struct {
 
 func defaultEjection() Ejection {
 	return Ejection{
-		ConnectFailures: 1, // a target that works refuses nobody
+		ConnectFailures: 1, // a target that works refuses nothing
 		// Off: there are protocols in which a server that says nothing and closes is well,
 		// and clients that make it do so.
 		Early:       0,

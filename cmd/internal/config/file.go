@@ -155,7 +155,7 @@ func (f *file) named(path toml.Key, pattern string, t map[string]any, s scope) {
 			p := DefaultPool(name)
 			f.table(inner, "pool.*", body, scope{p: &p})
 			if _, asks := body["health"].(map[string]any); asks && !f.isSet(inner.String()+".health.check") {
-				p.Health.Check = CheckTCP // who writes the table wants checks
+				p.Health.Check = CheckTCP // the table means that checks are wanted
 			}
 			f.config.Pools = append(f.config.Pools, p)
 		}

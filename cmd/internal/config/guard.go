@@ -11,8 +11,8 @@ import (
 )
 
 // Access says who may connect to a listener: of the prefixes that contain a client's
-// address the longest counts, and deny where it is in both. With an allow list only who is
-// on it may connect.
+// address the longest counts, and deny where it is in both. With an allow list only
+// clients on it may connect.
 type Access struct {
 	Allow, Deny         []string // prefixes, addresses
 	AllowFile, DenyFile string   // absolute paths of lists of the same; "" = none
@@ -26,10 +26,10 @@ const (
 	RefuseSilent = "silent"
 )
 
-// Limited says whether anybody may not connect.
+// Limited says whether any client may not connect.
 func (a Access) Limited() bool { return a.Only() || len(a.Deny) > 0 || a.DenyFile != "" }
 
-// Only says whether those alone may connect that allow names.
+// Only says whether only those that allow names may connect.
 func (a Access) Only() bool { return len(a.Allow) > 0 || a.AllowFile != "" }
 
 // Limit bounds new sessions, over all acceptors. 0 = no limit.
@@ -128,7 +128,7 @@ var filePath = kind{
 }
 
 // checkAccess reports lists of prefixes that cannot be taken: a service without them would
-// let in whom it should not.
+// let in clients that it should not.
 func (b *builder) checkAccess(l Listener) {
 	table := pathOf("listener", l.Name)
 	for _, f := range []struct{ key, path string }{{"allow_file", l.Access.AllowFile}, {"deny_file", l.Access.DenyFile}} {

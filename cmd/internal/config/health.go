@@ -33,8 +33,8 @@ type Health struct {
 	Body         string        // HTTP: a regular expression that the body must match; "" = any
 	ServerName   string        // TLS; "" = the backend's host
 	ALPN         string        // TLS: protocols to offer, with commas between them, of which one must be taken; "" = none
-	Service      string        // gRPC: whose health is asked for; "" = the server's
-	User         string        // CheckPostgres: as whom a login begins; "" = none does
+	Service      string        // gRPC: the service asked about; "" = the server
+	User         string        // CheckPostgres: the user of a login that begins; "" = none does
 	Command      []string      // CheckCommand: the program, an absolute path, and its arguments
 	Verify       bool          // TLS: the certificate must be valid
 }
@@ -61,7 +61,7 @@ type Preset struct{ Send, Expect string }
 
 // Presets are the checks of protocols by name. None of them logs in; see Health.Preset.
 var Presets = map[string]Preset{
-	// SSLRequest: every server answers one letter, yes or no, before anybody logs in.
+	// SSLRequest: every server answers one letter, yes or no, before any login.
 	CheckPostgres: {"hex:0000000804d2162f", "re:^[SN]"},
 	// The server speaks first: a packet with its number 0, protocol 10. An error, such
 	// as too many connections, is a packet that begins with 0xff.
@@ -239,8 +239,8 @@ var checkUser = checkedText("the name of a database user", nil, func(text string
 	return nil
 })
 
-// checkCommand wants its first text to be an absolute path: there is no shell, and what the
-// PATH of a service is nobody knows.
+// checkCommand wants its first text to be an absolute path: there is no shell, and the PATH
+// of a service is not known.
 var checkCommand = commandLine()
 
 func commandLine() kind {

@@ -182,7 +182,7 @@ func short(d time.Duration) string {
 }
 
 // address is one to listen on. Names are refused: they may have several
-// addresses, and which of them was meant nobody can say.
+// addresses, and it is not clear which one is meant.
 var address = kind{
 	must: `IP:PORT or :PORT, such as "127.0.0.1:8080", "[::1]:8080" or ":8080"`,
 	parse: onText(func(text string) (string, error) {

@@ -143,7 +143,7 @@ func (c Config) Doubts() (all []string) {
 	return all
 }
 
-// hasAddress says whether ip is one of here; all of 127.0.0.0/8 is everybody's.
+// hasAddress says whether ip is one of here; every machine has all of 127.0.0.0/8.
 func hasAddress(here []netip.Addr, ip netip.Addr) bool {
 	if ip.Is4() && ip.IsLoopback() || ip.IsUnspecified() {
 		return true

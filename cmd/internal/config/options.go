@@ -31,7 +31,7 @@ const (
 	maxSessions    = 1 << 24                     // each takes two descriptors; fs.nr_open is 2^20 unless raised
 	maxBacklog     = math.MaxUint16              // a queue this long is not worth its wait
 	maxRetries     = 10                          // a pool that needs more is down
-	maxLife        = 30 * 24 * time.Hour         // who wants more wants none, which is 0
+	maxLife        = 30 * 24 * time.Hour         // more than that means no limit, which is 0
 	maxConnect     = 2 * time.Minute             // the kernel itself gives up after 127 s
 	maxKeepalive   = math.MaxInt16 * time.Second // TCP_KEEPIDLE
 	maxProbes      = math.MaxInt8                // TCP_KEEPCNT
@@ -39,7 +39,7 @@ const (
 	maxDefer       = 3 * time.Minute       // the kernel counts repeated SYN-ACKs, which end after about so long
 	minBuffer      = 4 << 10               // less than a page holds no segment of loopback
 	maxBuffer      = 1 << 30               // net.core.rmem_max cuts it far below
-	minWait        = 10 * time.Millisecond // who writes less means another unit
+	minWait        = 10 * time.Millisecond // less than that means another unit
 	maxResolve     = 24 * time.Hour
 	maxHang        = time.Minute
 	maxLookup      = time.Minute // resolv.conf has at most 30 s

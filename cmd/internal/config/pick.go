@@ -3,7 +3,7 @@ package config
 import "slices"
 
 // maxLoad takes 0 or how many times its share of the sessions a backend may have. More than
-// 10 times is no bound that anybody would notice.
+// 10 times is no bound that would show.
 var maxLoad = kind{
 	must: "0, or a number from 1 to 10",
 	json: map[string]any{"anyOf": []any{map[string]any{"const": 0}, map[string]any{"type": "number", "minimum": 1, "maximum": 10}}},
@@ -28,7 +28,7 @@ func (p Pool) MaxSessionsOf(b Backend) int {
 	return p.MaxSessions
 }
 
-// checkQueue reports a queue that nobody can ever wait in.
+// checkQueue reports a queue that no session can ever wait in.
 func (b *builder) checkQueue(p Pool) {
 	table := pathOf("pool", p.Name)
 	limited := slices.ContainsFunc(p.Backends, func(be Backend) bool { return p.MaxSessionsOf(be) > 0 })

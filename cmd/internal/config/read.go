@@ -22,7 +22,7 @@ const maxFile = 16 << 20
 // secrets needs a few seconds.
 const pipeWithin = 10 * time.Second
 
-// retryFIFO is how often a FIFO that nobody has opened yet is looked at.
+// retryFIFO is how often a FIFO that is not open yet is looked at.
 const retryFIFO = 10 * time.Millisecond
 
 // digestOf names the bytes of a file: the first 12 hex digits of their SHA-256.
@@ -35,7 +35,7 @@ func digestOf(data []byte) string {
 // /dev/stdin, what the shell makes of <(command), a FIFO. From other than a file it
 // takes no longer than within. The error does not name the path.
 func readFile(path string, within time.Duration) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // else a FIFO waits here for who writes
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // else a FIFO waits here for a writer
 	if errors.Is(err, syscall.ENXIO) && isStdin(path) {
 		return readSocket(os.Stdin, within)
 	}
@@ -55,8 +55,8 @@ func readFile(path string, within time.Duration) ([]byte, error) {
 	return readBounded(f)
 }
 
-// readPipe reads to the end of a pipe. One with a name looks ended before anybody has
-// opened it to write: that is no end, but a wait for the first byte.
+// readPipe reads to the end of a pipe. One with a name looks ended before it was
+// opened to write: that is no end, but a wait for the first byte.
 func readPipe(f *os.File, named bool, within time.Duration) ([]byte, error) {
 	until := time.Now().Add(within)
 	if err := f.SetReadDeadline(until); err != nil {

@@ -7,13 +7,13 @@ type Rebalance struct {
 	Jitter    float64 // 0..1: each step has up to this share more or fewer
 }
 
-// MaxRebalance is the most sessions a second that may be moved: who wants more wants all at
-// once, and has it within seconds.
+// MaxRebalance is the most sessions a second that may be moved: more than that means all at
+// once, and is done within seconds.
 const MaxRebalance = 100_000
 
 func defaultRebalance() Rebalance {
 	return Rebalance{
-		PerSecond: 0,   // off: to end sessions that work is for whoever knows that their clients come again
+		PerSecond: 0,   // off: to end sessions that work is for users who know that their clients come again
 		Share:     0.2, // a slip then costs a fifth of the clients a connect
 		Jitter:    0.2,
 	}

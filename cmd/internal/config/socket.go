@@ -37,14 +37,14 @@ func unquotable(r rune) bool { return r < ' ' || r == 0x7f || r == '"' || r == '
 // of a machine apart already, as a second one cannot listen on it; so each has a socket
 // of its own, and "sluice reload" finds it by what "sluice run" was given. Without an
 // address of its own (off, or port 0) it has none. Only where two share the run
-// directory but not the network (namespaces) can both want one path: whoever finds it
-// answered by another must leave it alone and go without, with a word in the log.
+// directory but not the network (namespaces) can both want one path: the one that finds
+// it answered must leave it alone and go without, with a word in the log.
 //
-// The run directory is /run/sluice for root, and for whoever owns it (RuntimeDirectory=
-// of systemd, an image that made it); for others $XDG_RUNTIME_DIR/sluice; where that is
-// not set there is none. It is not made here. /tmp is not used: others could be there
-// first. A path that was not asked for is a convenience: whoever cannot make it says so
-// in the log and goes on.
+// The run directory is /run/sluice for root, and for the user that owns it
+// (RuntimeDirectory= of systemd, an image that made it); for others
+// $XDG_RUNTIME_DIR/sluice; where that is not set there is none. It is not made here.
+// /tmp is not used: others could be there first. A path that was not asked for is a
+// convenience: a sluice that cannot make it logs that and goes on.
 func (a Admin) SocketPath() string {
 	return a.socketPath(os.Geteuid(), os.Getenv("XDG_RUNTIME_DIR"), ownedBy)
 }

@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// congestion takes what may be the name of one: whether the machine has it, it says
-// itself. The kernel's buffer has 16 bytes.
+// congestion takes what may be the name of one: the machine says whether it has it.
+// The kernel's buffer has 16 bytes.
 var congestion = checkedText(`the name of a congestion control, such as "bbr", or ""`, nil, func(text string) error {
 	if len(text) > 15 || text != "" && !nameRule.MatchString(text) {
 		return errName

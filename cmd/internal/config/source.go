@@ -26,8 +26,8 @@ func Load(path string, env Environment) (Config, string, error) {
 	return NewSource(Flags{given: map[string][]string{"c": {path}}}, env).Read()
 }
 
-// At is a Source that has another file, and of what was said beside it all that may stand
-// beside a file.
+// At is a Source with another file, and with all that was said beside the first that may
+// stand beside one.
 func (s *Source) At(path string) *Source {
 	told := maps.Clone(s.told)
 	for _, sw := range switches {
@@ -103,7 +103,7 @@ func (s *Source) build() (*builder, error) {
 
 // Admin is where the sluice that runs by this Source can be asked. It takes no more
 // than that from the file: a sluice can be reached while its file has faults elsewhere,
-// and by who does not know the rest of its flags. The error is Errors.
+// and without the rest of its flags. The error is Errors.
 func (s *Source) Admin() (Admin, error) {
 	b := newBuilder(s.env)
 	if s.told["c"].values != nil && !b.load(s.Path()) {

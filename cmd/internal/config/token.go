@@ -26,7 +26,7 @@ var tokenPlace = kind{
 	}),
 }
 
-// checkWrite reports verbs over HTTP that nobody could ask for.
+// checkWrite reports verbs over HTTP that no client could ask for.
 func (b *builder) checkWrite() {
 	a := b.config.Admin
 	faulty := slices.ContainsFunc(b.faults, func(f Fault) bool { return f.Key == "admin.token" })

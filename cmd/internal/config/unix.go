@@ -58,8 +58,7 @@ func (l Listener) Mode() fs.FileMode {
 	return fs.FileMode(n)
 }
 
-// accountName takes what may name a user or a group: whether the machine has it, it says
-// itself.
+// accountName takes what may name a user or a group: the machine says whether it has it.
 var accountName = checkedText(`the name or number of a user or group, such as "www-data", or ""`, nil, func(text string) error {
 	if text != "" && !dottedName(text) {
 		return errName

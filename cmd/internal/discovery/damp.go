@@ -23,7 +23,7 @@ type flaps struct {
 }
 
 const (
-	returnsWithin = time.Minute      // who comes back later, comes anew
+	returnsWithin = time.Minute      // one that comes back later comes anew
 	firstPatience = 10 * time.Second // doubles with each return
 	maxPatience   = 5 * time.Minute
 	maxHistory    = 1024 // of an answer that has other addresses each time

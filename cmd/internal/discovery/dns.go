@@ -73,8 +73,8 @@ const ServicePrefix = "srv:"
 // Target is one address that a name stands for.
 type Target struct {
 	Addr   netip.Addr
-	Port   uint16 // of a service; 0 = whoever asks knows it
-	Weight int    // 1..256, of a service; 0 = whoever asks knows it
+	Port   uint16 // of a service; 0 = the caller knows it
+	Weight int    // 1..256, of a service; 0 = the caller knows it
 	Backup bool   // a service's that has a higher priority number than the lowest
 }
 
@@ -116,10 +116,10 @@ func (r *Resolver) configureLocked(set Settings) {
 }
 
 // Changed tells, some time after it happened, that names stand for something else. One
-// that nobody waits for stays there.
+// that is not waited for stays there.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
-// gather is how long changes are collected before they are told of: a name's other type,
+// gather is how long changes are collected before Changed tells: a name's other type,
 // and other names that change in the same moment, take no step of their own then.
 const gather = 50 * time.Millisecond
 
@@ -159,7 +159,7 @@ func (r *Resolver) nameLocked(host string) *name {
 	return n
 }
 
-// sweepLocked forgets what nobody wants: neither whoever called Want, nor a service.
+// sweepLocked forgets what is wanted neither by the caller of Want, nor by a service.
 func (r *Resolver) sweepLocked() {
 	used := map[string]bool{}
 	for _, n := range r.names {

@@ -125,7 +125,7 @@ func TestTruncatedAnswersComeOverTCP(t *testing.T) {
 	}
 }
 
-// Old servers that know no EDNS, and answers that others forge.
+// Old servers that do not know EDNS, and forged answers.
 func TestOddServers(t *testing.T) {
 	for _, what := range []string{"formerr", "forged", "truncate"} {
 		t.Run(what, func(t *testing.T) {
@@ -366,7 +366,7 @@ func TestFlapsAreDamped(t *testing.T) {
 	if changes > 6 || len(s.now) != 2 {
 		t.Errorf("%d changes, and %v in the end", changes, s.now)
 	}
-	for range 12 { // who is gone for good goes
+	for range 12 { // an address that is gone for good goes
 		now = now.Add(30 * time.Second)
 		s.take([]ranked{a}, now)
 	}
@@ -446,7 +446,7 @@ func TestManyNamesComeAndGo(t *testing.T) {
 	})
 }
 
-// Whoever changes the servers has what failed asked there at once.
+// After a change of servers what failed is asked there at once.
 func TestConfigureAsksTheNewServers(t *testing.T) {
 	bad, good := newServer(t), newServer(t)
 	bad.do("*", "servfail")
@@ -458,7 +458,7 @@ func TestConfigureAsksTheNewServers(t *testing.T) {
 	w.stands("db.example", "10.0.0.1")
 }
 
-// Nobody listens at the server: it is the next one's turn at once.
+// Nothing listens at the server: it is the next one's turn at once.
 func TestServerThatIsNotThere(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -141,7 +141,7 @@ func answers(m, question *dns.Msg) bool {
 // silentFor is how long a server that did not answer is asked last.
 const silentFor = 30 * time.Second
 
-// quietServers remembers who did not answer.
+// quietServers remembers which servers did not answer.
 type quietServers map[netip.AddrPort]time.Time
 
 // inOrder has the silent ones last, and all else as configured.

@@ -41,7 +41,7 @@ const (
 // empty, or no regular file, nothing has changed.
 //
 // A writer that pauses for longer than 200 ms in the middle of the file cannot be told
-// from one that is done. Whoever writes beside it and renames is always safe.
+// from one that is done. To write beside it and rename is always safe.
 type File struct {
 	Path string
 	// Digest is of the contents that the caller has: SHA-256 in hex, or its first digits,
@@ -103,7 +103,7 @@ func (w *watching) run(ctx context.Context) {
 	}
 }
 
-// watching is one Watch under way. Digest holds what was told last.
+// watching is one Watch under way. Digest holds what was reported last.
 type watching struct {
 	File
 	open    func(path string) (*events, error)
@@ -145,7 +145,7 @@ func (w *watching) touched() {
 	w.settled.Reset(settle)
 }
 
-// compare tells of other contents, once they have settled.
+// compare reports other contents, once they have settled.
 func (w *watching) compare() {
 	if w.look() != w.last {
 		w.touched()
@@ -161,7 +161,7 @@ func (w *watching) compare() {
 	}
 }
 
-// sight is what can be told of a file without reading it. The zero sight is a file that
+// sight is what can be seen of a file without reading it. The zero sight is a file that
 // is not there.
 type sight struct {
 	id      fileID

@@ -73,7 +73,7 @@ func NewFiles(ctx context.Context, log *slog.Logger) *Files {
 func (f *Files) Wait() { f.running.Wait() }
 
 // Changed tells, some time after it happened, that Contents has something else. One that
-// nobody waits for stays there.
+// is not waited for stays there.
 func (f *Files) Changed() <-chan struct{} { return f.changed }
 
 // Tell has Changed tell, whether or not something has changed.
@@ -104,7 +104,7 @@ func (f *Files) Want(files []FileWanted) {
 	}
 }
 
-// Again reads all files now, whether a change was told or not: for whoever asks for it.
+// Again reads all files now, whether or not a change was reported.
 func (f *Files) Again() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,7 +159,7 @@ func (f *Files) beginLocked(w FileWanted) {
 func (f *Files) readLocked(file *followed) {
 	digest, contents, entries, err := file.read()
 	if err != nil {
-		if file.fault != err.Error() { // else it was told already
+		if file.fault != err.Error() { // else it was reported already
 			file.faults++
 			f.log.Error("a file is not taken; what it said before stays in force", "kind", file.Kind, "path", file.Path, "error", err)
 		}

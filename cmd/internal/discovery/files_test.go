@@ -98,7 +98,7 @@ func TestFiles(t *testing.T) {
 	put(t, path, "one bad")
 	f.expectFaults(2)
 	f.expect(path, "one")
-	f.Again() // the same fault is told and counted once
+	f.Again() // the same fault is logged and counted once
 	if got := f.Facts()[0]; got.Faults != 2 || got.OK || got.Entries != 1 || got.Fault != "word 2 is bad" {
 		t.Errorf("bad: %+v", got)
 	}

@@ -86,7 +86,7 @@ func (r *Resolver) agreed(p *part) (full string, agreed bool) {
 	return p.of.full, p.of.full != "" && other != nil && other.result == Found
 }
 
-// fromHosts is what /etc/hosts says. Where it has a name, nobody else is asked.
+// fromHosts is what /etc/hosts says. Where it has a name, no server is asked.
 func fromHosts(addrs []netip.Addr, qtype uint16) answer {
 	a := answer{result: Empty, ttl: hostsEvery}
 	for _, addr := range addrs {
@@ -151,7 +151,7 @@ func (r *Resolver) settleLocked(p *part, got answer, full string, candidates []s
 	r.moved = make(chan struct{})
 }
 
-// States of a name that the log tells of when they change.
+// States of a name that are logged when they change.
 const (
 	resolves = iota
 	partly   // one of its types is not answered

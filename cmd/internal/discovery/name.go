@@ -98,12 +98,12 @@ func (n *name) targets() (all []Target) {
 }
 
 const (
-	// believedAfter answers in a row that say that there is nothing a name loses what it
+	// After believedAfter answers in a row that there is nothing a name loses what it
 	// stood for: one may be a slip, as of a name server that starts.
 	believedAfter = 3
 	// retryAtMost bounds the pace at which faults are asked about.
 	retryAtMost = 30 * time.Second
-	// deniedFor is the pace at which a name is asked about that has nothing, where the server
+	// deniedFor is the pace at which a name that has nothing is asked about, where the server
 	// does not say for how long that holds.
 	deniedFor = 5 * time.Second
 	// hostsEvery is how often a name of /etc/hosts is looked up there.

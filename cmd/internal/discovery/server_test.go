@@ -118,7 +118,7 @@ func (s *server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	default:
 		s.answerLocked(m, key, name)
 	}
-	if what == "forged" { // somebody who guesses is faster
+	if what == "forged" { // one that guesses is faster
 		forged := m.Copy()
 		forged.Id++
 		forged.Answer = nil
@@ -273,7 +273,7 @@ func (w world) fact(host string, right func(Facts) bool) {
 	})
 }
 
-// ended waits until so many lookups have ended in a way.
+// ended waits until n lookups have ended in a way.
 func (w world) ended(result Result, n uint64) {
 	w.t.Helper()
 	w.eventually(func() string {

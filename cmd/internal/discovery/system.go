@@ -55,7 +55,7 @@ func (s *system) inHosts(name string) []netip.Addr {
 	if addrs, is := s.hosts[name]; is {
 		return addrs
 	}
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761: nobody is asked
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761: no server is asked
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
 	return nil

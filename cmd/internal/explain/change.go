@@ -13,8 +13,9 @@ import (
 )
 
 // Inherit brings to v, which a file would put in force, what targets have in now: sessions,
-// whether they fail, what checks and operators say; and who stands in the queues of its pools.
-// The targets of v have a board and numbers of their own, so that nothing of it is seen outside.
+// whether they fail, what checks and operators say; and which sessions stand in the queues of
+// its pools. The targets of v have a board and numbers of their own, so that nothing of it is
+// seen outside.
 //
 // A weight in force follows the file's where it is neither an operator's nor that of a backend
 // which is down. A backend that is new and checked is down until a check says something else.
@@ -66,7 +67,7 @@ func (v *View) Inherit(now *View) {
 	}
 }
 
-// none is how nothing is told.
+// none is how nothing is written.
 const none = "none"
 
 // changes says what differs for the client, a sentence each.

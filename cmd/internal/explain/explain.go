@@ -9,8 +9,9 @@
 // A View is what is in force, or what a file would put in force. The control plane makes it;
 // this package reads it, and changes nothing.
 //
-// Reading order: explain.go, steering.go (who takes the connection), tries.go (which backends
-// it would be given), outcome.go, backends.go, change.go (what a file changes).
+// Reading order: explain.go, steering.go (which acceptor takes the connection), tries.go
+// (which backends it would be given), outcome.go, backends.go, change.go (what a file
+// changes).
 package explain
 
 import (
@@ -26,7 +27,7 @@ import (
 	"sluice/proxy/pool"
 )
 
-// View is what an explanation looks at. Nobody changes it; what is on its boards goes on
+// View is what an explanation looks at. It is not changed; what is on its boards goes on
 // changing.
 type View struct {
 	Plan      *proxy.Plan
@@ -39,7 +40,7 @@ type View struct {
 	Clock     int64                         // CLOCK_MONOTONIC in nanoseconds
 	Draining  bool                          // the service ends
 	// Ask asks acceptors what they would pick for a client; silent are those that gave no answer.
-	// nil = nobody can know: the View is not in force.
+	// nil = that can't be known: the View is not in force.
 	Ask func(proxy.Ways) (answers map[int]proxy.Surveyed, silent []int)
 }
 
@@ -48,7 +49,7 @@ type Listener struct {
 	ID       metrics.ID // in the Plan
 	Config   config.Listener
 	Address  string
-	Access   *access.Set // nil = everybody may connect
+	Access   *access.Set // nil = every client may connect
 	Steering Steering
 }
 
@@ -58,8 +59,8 @@ type Pool struct {
 	Queue  metrics.ID // on View.Service, in which its sessions stand now; 0 = it is new
 }
 
-// Explain answers q of what is in force. Where q names a file, then says what that would put
-// in force; done gives it back.
+// Explain answers q from what is in force. Where q names a file, then says what that would
+// put in force; done gives it back.
 func Explain(q admin.ExplainQuery, now *View, then func() (v *View, done func(), err error)) (x admin.Explanation, err error) {
 	client, ok := proxy.NewVisitor(q.Client, q.SNI, q.ALPN)
 	if !ok {

@@ -266,7 +266,7 @@ func TestBackends(t *testing.T) {
 	}
 }
 
-// Those that come first are told first, and of many others not all.
+// Those that come first are shown first, and of many others not all.
 func TestManyBackends(t *testing.T) {
 	v := newView(t)
 	v.pick(pool.RoundRobin, map[int]proxy.Surveyed{0: ways(2, 1), 1: ways(2, 1)})

@@ -40,7 +40,8 @@ func StateOf(c *metrics.AcceptorCells, leaves bool, generation uint64) string {
 	return Ready
 }
 
-// Steering says who takes the next connection of a listener, as far as anybody can know.
+// Steering says which acceptor takes the next connection of a listener, as far as that can be
+// known.
 type Steering struct {
 	Policy string  // in force, as metrics call it
 	Next   int     // the acceptor; or Unknown, or Nobody
@@ -69,7 +70,7 @@ func (v *View) steering(s *Steering) admin.ExplainedSteering {
 	return e
 }
 
-// words say how one of so many acceptors is chosen.
+// words say how one of the acceptors is chosen.
 func (s *Steering) words(acceptors int) string {
 	switch picked := s.Next >= 0; {
 	case s.Next == Nobody:
@@ -81,9 +82,9 @@ func (s *Steering) words(acceptors int) string {
 	case acceptors == 1:
 		return "there is one acceptor"
 	case s.Policy == metrics.SteeredHandOff:
-		return fmt.Sprintf("the kernel hashes the client's address and port with a secret: any of the %d; who has too many passes it on to the one with the fewest", acceptors)
+		return fmt.Sprintf("the kernel hashes the client's address and port with a secret: any of the %d; one that has too many passes it on to the one with the fewest", acceptors)
 	case s.Policy == metrics.SteeredShared:
-		return fmt.Sprintf("one queue, and whoever of the %d wakes first; who has too many passes it on to the one with the fewest", acceptors)
+		return fmt.Sprintf("one queue, and the first of the %d to wake; one that has too many passes it on to the one with the fewest", acceptors)
 	case s.Policy == steering.CPU.String():
 		return "the acceptor of the CPU that gets the SYN"
 	case s.Policy == steering.Least.String():

@@ -23,8 +23,8 @@ func TestSteering(t *testing.T) {
 		{"cpu", Unknown, []string{Ready, Ready}, "the acceptor of the CPU that gets the SYN"},
 		{"hash", Unknown, []string{Ready, hung}, hashed},
 		{"hash", Unknown, []string{Ready, leaving, Ready}, hashed},
-		{"hand_off", Unknown, []string{Ready, Ready}, hashed + "; who has too many passes it on to the one with the fewest"},
-		{"shared", Unknown, []string{Ready, Ready}, "one queue, and whoever of the 2 wakes first; who has too many passes it on to the one with the fewest"},
+		{"hand_off", Unknown, []string{Ready, Ready}, hashed + "; one that has too many passes it on to the one with the fewest"},
+		{"shared", Unknown, []string{Ready, Ready}, "one queue, and the first of the 2 to wake; one that has too many passes it on to the one with the fewest"},
 		{"hash", 0, []string{Ready}, "there is one acceptor"},
 		{"shared", 0, []string{Ready, leaving}, "there is one acceptor"},
 	} {

@@ -8,7 +8,8 @@ import (
 	"sluice/proxy/pool"
 )
 
-// foreseenTries is how many targets are told: with each that refuses, the next one is less likely.
+// foreseenTries is how many targets are shown: with each that refuses, the next one is less
+// likely.
 const foreseenTries = 4
 
 // tries finds out which targets the client would be given.
@@ -52,7 +53,7 @@ func (x *explaining) tries() {
 	x.agree()
 }
 
-// draws says whether the pool's picker draws: nobody can know what.
+// draws says whether the pool's picker draws: then the pick can't be known.
 func (x *explaining) draws() bool { return x.pool.Pick == pool.Random2 || x.pool.Pick == pool.Fastest }
 
 // agree notes what all acceptors that may take the client would give it.

@@ -114,7 +114,7 @@ func (c *check) ask(ctx context.Context, t pool.Target) (certificate time.Time, 
 			return certificate, err
 		}
 	}
-	// A connection is not closed by ctx but at its end: then nobody is told anything.
+	// A connection is not closed by ctx but at its end: then nothing is reported.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if own := c.introduction(); own != nil {
@@ -143,7 +143,7 @@ func (c *check) connects() bool {
 	return c.health.Check == config.CheckTCP && len(c.send) == 0 && c.expect == nil && c.introduction() == nil
 }
 
-// introduction is the PROXY header of a connection that is nobody else's, where the pool
+// introduction is the PROXY header of a connection without a client, where the pool
 // sends one to the port that is checked.
 func (c *check) introduction() []byte {
 	switch {
@@ -204,8 +204,8 @@ func (c *check) talk(conn net.Conn) error {
 	return fault{metrics.CheckAnswer, fmt.Errorf("the answer begins with %s", excerpt(answer.Bytes()))}
 }
 
-// leave ends a login that has begun as psql does whose user gives no password. A database logs a
-// client that is gone while something is on its way to it.
+// leave ends a login that has begun, as psql does when its user gives no password. A database
+// logs a client that is gone while something is on its way to it.
 func (c *check) leave(conn net.Conn) {
 	if half, is := conn.(interface{ CloseWrite() error }); is && c.health.User != "" && half.CloseWrite() == nil {
 		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxAnswer))
@@ -307,7 +307,7 @@ func classify(err error) metrics.CheckFailure {
 		return f.failure
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return metrics.CheckTimeout
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT): // ENOENT: a unix socket that nobody has made
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT): // ENOENT: a unix socket that is not there
 		return metrics.CheckRefused
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return metrics.CheckUnreachable

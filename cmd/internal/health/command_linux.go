@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxCommands run at a time: each is a process, and most a shell or an interpreter. Who
-	// waits for its turn loses nothing of its timeout.
+	// maxCommands run at a time: each is a process, and most a shell or an interpreter. One
+	// that waits for its turn loses nothing of its timeout.
 	maxCommands = 32
 	// lingering is how long a child of a command that has ended may hold its output open.
 	lingering = 100 * time.Millisecond
@@ -45,7 +45,7 @@ func (c *check) command(ctx context.Context, t pool.Target) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: killed after %s: %w", argv[0], c.health.Timeout, context.DeadlineExceeded)
-	case errors.Is(err, exec.ErrWaitDelay): // it has ended, status 0, and left somebody behind in its group
+	case errors.Is(err, exec.ErrWaitDelay): // it has ended, status 0, and left a process behind in its group
 		_ = kill()
 		return nil
 	case errors.As(err, &exit):

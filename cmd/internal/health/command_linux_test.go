@@ -56,12 +56,12 @@ func TestCommandIsKilled(t *testing.T) {
 	}
 	wantGone(t, file)
 
-	// One that has ended in order leaves nobody behind who holds its output.
+	// One that has ended in order leaves no process behind that holds its output.
 	well(t, commanded(t, time.Minute, `sleep 1000 & echo $! > "$1"`, file))
 	wantGone(t, file)
 }
 
-// wantGone wants the process to end whose number is in a file.
+// wantGone wants the process whose number is in a file to end.
 func wantGone(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -74,7 +74,7 @@ func wantGone(t *testing.T, file string) {
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") { // nobody here buries it
+		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") { // no process here buries it
 			return
 		}
 		if time.Now().After(end) {

@@ -27,12 +27,12 @@ import (
 // The epoll lies in Go's own, so one goroutine waits for all and no thread does. A connection is
 // reset before its server has seen it, see way.
 type connects struct {
-	ctx     context.Context // its end ends all, and nobody is told
+	ctx     context.Context // its end ends all, and nothing is reported
 	running *sync.WaitGroup // the goroutine that waits is one of it
 
 	mu    sync.Mutex // guards what follows
 	epoll int
-	file  *os.File         // of epoll; nil = nobody has had to wait yet
+	file  *os.File         // of epoll; nil = none has had to wait yet
 	open  map[int]*connect // under way, by descriptor
 	wake  time.Time        // file's deadline; zero = it has none
 }
@@ -41,8 +41,8 @@ type connects struct {
 type connect struct {
 	check *check
 	to    netip.AddrPort
-	doubt bool                             // it may be that nobody listens there
-	done  func(begun time.Time, err error) // called once, by whoever finds out
+	doubt bool                             // it may be that nothing listens there
+	done  func(begun time.Time, err error) // called once, by the one that finds out
 
 	fd    int
 	begun time.Time
@@ -141,9 +141,9 @@ func (c *connect) decide(failed bool) {
 	c.end("connect", errno)
 }
 
-// metItself: where nobody listens on a port of this machine, the kernel may choose it as the
-// source, and then the SYN is answered by its sender. Where somebody did a moment ago, that is
-// not looked for: the next check tells.
+// metItself: where nothing listens on a port of this machine, the kernel may choose it as the
+// source, and then the SYN is answered by its sender. Where something did a moment ago, that
+// is not looked for: the next check tells.
 func (c *connect) metItself() bool {
 	own, err := unix.Getsockname(c.fd)
 	if err != nil {
@@ -259,7 +259,7 @@ func (w *connects) wait(epoll syscall.RawConn) {
 				c.decide(e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0)
 			}
 		}
-		if n < len(ready) { // nobody is late who has an answer
+		if n < len(ready) { // one that has an answer is not late
 			w.expire(time.Now())
 		}
 	}
@@ -312,7 +312,7 @@ func (w *connects) expire(now time.Time) {
 	}
 }
 
-// abandon ends everything: nobody is told.
+// abandon ends everything: nothing is reported.
 func (w *connects) abandon() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

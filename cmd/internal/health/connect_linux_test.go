@@ -58,7 +58,7 @@ func tcpCheck(change func(*config.Pool)) *check {
 	return newCheck(p, (*exec.Cmd).Run)
 }
 
-// What fails is classified as it is with package net, and told as clearly.
+// What fails is classified as it is with package net, and reported as clearly.
 func TestConnectFaults(t *testing.T) {
 	from := func(source string) func(*config.Pool) {
 		return func(p *config.Pool) { p.Source = []netip.Addr{netip.MustParseAddr(source)} }

@@ -27,7 +27,7 @@ func TestCuts(t *testing.T) {
 				}
 			}
 			if len(is) > 0 && told == 0 {
-				t.Errorf("%s: nobody was told of %d cuts", what, len(is))
+				t.Errorf("%s: %d cuts were not reported", what, len(is))
 			}
 			told = 0
 		}

@@ -3,7 +3,7 @@
 //	Commit(pools, targets) ─────────────► targets ◄── results ── checks, started by the schedule
 //	Order(drain, disable, weight N) ────►    │                   when they fall due; one that says
 //	                                         │                   something is a goroutine meanwhile
-//	              what checks say × what operators want × panic ◄── who is ill
+//	              what checks say × what operators want × panic ◄── the ill ones
 //	                                         ▼
 //	                     weights of the board, where pickers look on each pick
 //
@@ -30,11 +30,11 @@ import (
 type Options struct {
 	Log     *slog.Logger          // must not block
 	Weights []metrics.Gauge       // of the board, by target index
-	Weighed *metrics.Counter      // of the board: of their changes; nil = nobody asks
+	Weighed *metrics.Counter      // of the board: of their changes; may be nil
 	Failing []metrics.Failing     // of the board: what acceptors know of targets; nil = nothing, as the two below
 	Strikes []metrics.Strikes     // of the board, by target index
 	Panics  []metrics.Gauge       // of the board, by pool index
-	Cut     func(pool string)     // told when a pool has other Cuts; must not block, nor call the Keeper. nil = nobody asks
+	Cut     func(pool string)     // called when a pool has other Cuts; must not block, nor call the Keeper; may be nil
 	Run     func(*exec.Cmd) error // starts a command and waits for it; nil = cmd.Run
 	AtATime int                   // most checks at a time, each with a descriptor; 0 = maxBusy, which bounds it
 }
@@ -66,7 +66,7 @@ type Keeper struct {
 	busy    int              // checks under way
 	warming map[*target]bool // their weights grow
 	warmAt  time.Time        // when they grow next; zero = none does
-	illAt   time.Time        // when it is looked for who is ill; zero = no pool may be in panic
+	illAt   time.Time        // when ill ones are looked for; zero = no pool may be in panic
 }
 
 // watched is a pool.

@@ -11,10 +11,10 @@ import (
 
 // What operators may want of a backend.
 const (
-	Drain   = "drain"   // nobody new; it is checked as before
+	Drain   = "drain"   // no new sessions; it is checked as before
 	Disable = "disable" // the same, and it is not checked
 	Enable  = "enable"  // what checks say, and the weight that is configured
-	Weight  = "weight"  // another weight, 0 = nobody new
+	Weight  = "weight"  // another weight, 0 = no new sessions
 )
 
 // Order is what an operator says.

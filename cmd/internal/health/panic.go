@@ -27,7 +27,7 @@ func (k *Keeper) ill(t *target) bool {
 	return k.o.Failing[at].Load().Failures() > 0 || t.in.panic && k.o.Strikes[at].Load().Ejections > 0
 }
 
-// lookForIllFrom has it looked for who is ill, if that can put a pool in panic.
+// lookForIllFrom has the ill targets looked for, if they can put a pool in panic.
 func (k *Keeper) lookForIllFrom(now time.Time) {
 	may := false
 	for _, w := range k.pools {
@@ -98,7 +98,7 @@ func (w *watched) tooFew() bool {
 	return w.primary > 0 && float64(w.healthy) < w.config.PanicBelow*float64(w.primary)
 }
 
-// setPanic begins or ends a pool's panic, and tells of it.
+// setPanic begins or ends a pool's panic, and logs it.
 func (k *Keeper) setPanic(w *watched) (changed bool) {
 	few := w.tooFew()
 	if few == w.panic {

@@ -92,8 +92,8 @@ func jittered(d time.Duration, by float64) time.Duration {
 	return time.Duration(float64(d) * (1 + by*(2*rand.Float64()-1)))
 }
 
-// run is the schedule: it starts checks when they are due, lets weights grow, looks for
-// who is ill, and ends what operators wanted for a time. It sleeps while there is nothing of that.
+// run is the schedule: it starts checks when they are due, lets weights grow, looks for ill
+// targets, and ends what operators wanted for a time. It sleeps while there is nothing of that.
 func (k *Keeper) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -136,7 +136,7 @@ func (k *Keeper) step(now time.Time) (next time.Time, connects []*connect) {
 		}
 		heap.Pop(&k.due)
 		if k.orders[t.key()].Want == Disable {
-			k.again(t, now) // nobody asks it, until it is enabled
+			k.again(t, now) // it is not asked, until it is enabled
 			continue
 		}
 		k.busy++

@@ -95,7 +95,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// A service that has no descriptor or port left to ask with takes nobody out for it.
+// A service that has no descriptor or port left to ask with takes no target out for it.
 func TestLackIsNoVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)

@@ -266,7 +266,7 @@ func TestSlowStart(t *testing.T) {
 }
 
 // What an operator says holds over Commits, ends when its time is over, and is forgotten
-// with its backend. Who is disabled is not checked, who drains is.
+// with its backend. A disabled one is not checked, a draining one is.
 func TestOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const zero, one = "10.0.0.0:80", "10.0.0.1:80"
@@ -287,10 +287,10 @@ func TestOrders(t *testing.T) {
 		before, drained := w.checks(0), w.checks(1)
 		time.Sleep(9900 * time.Millisecond)
 		if n := w.checks(0); n != before {
-			t.Errorf("who is disabled is checked %d times", n-before)
+			t.Errorf("a disabled one is checked %d times", n-before)
 		}
 		if n := w.checks(1); n < drained+9 {
-			t.Errorf("who drains is checked %d times", n-drained)
+			t.Errorf("a draining one is checked %d times", n-drained)
 		}
 		w.want("before its end", 0, 0)
 		time.Sleep(200 * time.Millisecond)

@@ -6,7 +6,7 @@ import "syscall"
 type way struct {
 	mark    int
 	dev     string
-	holdAck bool // the handshake's last ACK waits a moment: who is reset before has not been seen
+	holdAck bool // the handshake's last ACK waits a moment: the server does not see one that is reset before
 }
 
 // control sets it on a socket that is about to connect.

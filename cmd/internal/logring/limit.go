@@ -11,11 +11,11 @@ import (
 
 const (
 	// every is how often a notice is repeated at most. A minute is short enough for
-	// whoever watches the log and bounds a notice to 1,440 lines a day.
+	// people who watch the log and bounds a notice to 1,440 lines a day.
 	every = time.Minute
 
 	// maxNotices bounds the notices that are remembered: 1,024 of some 500 bytes are
-	// half a MiB. What comes on top shares one place, so the lines stay bounded too.
+	// half a MiB. More than that share one place, so the lines stay bounded too.
 	maxNotices = 1024
 )
 
@@ -159,7 +159,7 @@ func (l *limit) owed(now time.Time) (all []due) {
 		switch rest := n.told.Add(every).Sub(now); {
 		case n.left == 0:
 		case rest <= 0:
-			// Of those left out the last is told now.
+			// Of those left out the last is passed on now.
 			all = append(all, due{n.next, withCount(n.last, n.left-1)})
 			*n = notice{told: now}
 		case wait < 0 || rest < wait:

@@ -60,7 +60,7 @@ func TestFirstThenOneAMinute(t *testing.T) {
 		log.Warn("refused", "backend", "a", "n", 100)
 		want(t, &out, "")
 		time.Sleep(2 * time.Second)
-		want(t, &out, "msg=refused backend=a n=100 repeated=99\n") // the burst's end is told without another event
+		want(t, &out, "msg=refused backend=a n=100 repeated=99\n") // the burst's end is logged without another event
 		log.Warn("refused", "backend", "a", "n", 101)
 		want(t, &out, "")
 		time.Sleep(every)

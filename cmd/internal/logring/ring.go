@@ -1,4 +1,4 @@
-// Package logring keeps a log from holding up whoever writes it.
+// Package logring keeps a log from holding up its writers.
 //
 //	any goroutine ─► Limit ─► slog handler ─► Ring.Write ─► kept ─┐ (bounded; full: the line is counted as lost)
 //	                 first of a kind and thing,                   ▼
@@ -39,8 +39,9 @@ const (
 	// so that a burst does not hold its megabyte for ever.
 	keptIdle = 16 << 10
 
-	// againAfter is when a write is tried again that would block: somebody who shares
-	// the descriptor has made it non-blocking. A person does not notice 50 ms.
+	// againAfter is when a write is tried again that would block: another process
+	// that shares the descriptor has made it non-blocking. A person does not notice
+	// 50 ms.
 	againAfter = 50 * time.Millisecond
 )
 
@@ -127,7 +128,7 @@ func (r *Ring) nudge() {
 func (r *Ring) write() {
 	defer close(r.ended)
 	var spare []byte
-	var unwritten uint64 // lines that an error has eaten, not told of yet
+	var unwritten uint64 // lines that an error has eaten, not reported yet
 	for range r.wake {
 		for {
 			lines, lost, closed := r.take(spare[:0])

@@ -20,7 +20,7 @@ const within = 20 * time.Second
 
 func told(w io.Writer, n uint64) { fmt.Fprintf(w, "lost %d\n", n) }
 
-// pipe is a log whose reader may stop: nobody reads r until the test does.
+// pipe is a log whose reader may stop: r is not read until the test does.
 func pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -57,8 +57,9 @@ func TestLinesGoThroughInOrder(t *testing.T) {
 	}
 }
 
-// The reader stops, a flood comes, the reader goes on: nobody waited, the memory was
-// bounded, the gap is told once and at its place, and what comes later is there.
+// The reader stops, a flood comes, the reader goes on: no writer waited, the memory
+// was bounded, the gap is reported once and at its place, and what comes later is
+// there.
 func TestStoppedReader(t *testing.T) {
 	out, w := pipe(t)
 	r := New(w, Options{MaxBytes: 64 << 10, Lost: told})
@@ -95,7 +96,7 @@ func TestStoppedReader(t *testing.T) {
 		} else {
 			t.Fatalf("line %q, want number %d", lines.Text(), next)
 		}
-		if next >= flood { // all is told of, so there is room again
+		if next >= flood { // all is reported, so there is room again
 			fmt.Fprintln(r, "at last")
 		}
 	}

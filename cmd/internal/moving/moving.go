@@ -4,7 +4,7 @@
 //	a backend has left, and its pool cuts ─┐
 //	one is down, and its pool cuts ────────┤
 //	a backend has too many (spread.go) ────┼─► Task ─► Mover: every step some, the first by Order ─► host.Survey ─► acceptors
-//	who ever wants it at a pace ───────────┘           until Task.Next has no more
+//	others that want a pace ───────────────┘           until Task.Next has no more
 //
 // A Mover knows no pools and no Plans: Task.Next says each time whose sessions are meant, by
 // how things are then. All that it does to an acceptor is to ask it; one that hangs is
@@ -36,9 +36,9 @@ type Task struct {
 	// Next says of which sessions at most how many may end now; nil = the task is done. It may
 	// be called until Close has returned, by one goroutine.
 	Next func() []Portion
-	// Ended is told how many did in a step; nil = nobody asks.
+	// Ended is told how many did in a step; may be nil.
 	Ended func(n int)
-	Over  func() // called at its end, when another of its name may begin; nil = nobody asks
+	Over  func() // called at its end, when another of its name may begin; may be nil
 }
 
 // Portion is a part of a step.
@@ -52,7 +52,7 @@ type Options struct {
 	Log    *slog.Logger
 	Survey func(map[int]proxy.Survey) (map[int]proxy.Surveyed, []int) // as host.Host has it
 	Seats  func() []int                                               // that there are
-	Until  func(time.Duration) int64                                  // the clock of Survey, so long from now
+	Until  func(time.Duration) int64                                  // the clock of Survey, that long from now
 }
 
 // Mover runs Tasks. Its methods may be called by any goroutine.
@@ -155,7 +155,7 @@ func (m *Mover) run(t Task) {
 	}
 }
 
-// allowance is how many may end after so long a time, which counts as a second at most.
+// allowance is how many may end after d, which counts as a second at most.
 func (t *Task) allowance(d time.Duration) float64 {
 	wobble := 1 + t.Jitter*(2*rand.Float64()-1)
 	return float64(t.PerSecond) * min(d, time.Second).Seconds() * wobble

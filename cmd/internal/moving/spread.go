@@ -11,8 +11,8 @@ type Load struct {
 	Backend  string
 	Address  string
 	Sessions int64
-	Weight   int64 // in force; 0 = nobody new comes
-	Gives    bool  // its sessions may go elsewhere: not so of one that is down, whose sessions stay as they are
+	Weight   int64 // in force; 0 = no new sessions come
+	Gives    bool  // its sessions may go elsewhere; those of one that is down stay as they are
 	Backup   bool
 }
 
@@ -23,9 +23,9 @@ type Excess struct {
 	Over int64 // Sessions - Fair
 }
 
-// Spread compares loads with what weights say, and returns who has too many, the largest
-// excess first. Backups should have none while there is anybody else. Sessions of targets that
-// do not give count for nobody. With nowhere to go nobody has too many.
+// Spread compares loads with what weights say, and returns which targets have too many, the
+// largest excess first. Backups should have none while there are others. Sessions of targets
+// that do not give are not counted. With nowhere to go none has too many.
 func Spread(loads []Load) (over []Excess) {
 	backups := !slices.ContainsFunc(loads, func(l Load) bool { return l.Weight > 0 && !l.Backup })
 	takes := func(l Load) bool { return l.Weight > 0 && (backups || !l.Backup) }

@@ -1,4 +1,4 @@
-// Package sessions answers what operators ask about sessions: who is connected, end these, and
+// Package sessions answers what operators ask about sessions: which are open, end these, and
 // what happened to that one.
 //
 //	sluice sessions ─► Find ──┐          ┌─► moving.Mover ─► acceptors: what is open, and what ends

@@ -26,7 +26,7 @@ type scene struct {
 
 	mu   sync.Mutex
 	held []proxy.Held
-	ask  func(q proxy.Survey) // told of each Survey; nil = nobody asks
+	ask  func(q proxy.Survey) // called with each Survey; may be nil
 }
 
 func newScene(t *testing.T) *scene {

@@ -15,8 +15,8 @@ var stepNames = map[journal.Kind]string{
 	journal.KindConnected: "connected", journal.KindClosed: "closed", journal.KindRejected: "rejected",
 }
 
-// stepsOf are the steps of a story. What no record of its own tells, because steps were not
-// recorded or are forgotten, the last one still knows: when it was accepted, and its last connect.
+// stepsOf are the steps of a story. Where steps were not recorded or are forgotten, the last
+// record still knows: when it was accepted, and its last connect.
 func stepsOf(story accesslog.Story) (steps []admin.TracedStep) {
 	has := map[journal.Kind]bool{}
 	for i := range story.Records {

@@ -39,7 +39,7 @@ func (d *Desk) Trace(q admin.TraceQuery) (admin.Trace, error) {
 		a := q.Client.Addr()
 		filter.Clients = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
 	}
-	// First who is open: what ends in between has its end in the ring.
+	// First those that are open: what ends in between has its end in the ring.
 	answers, silent := d.Mover.Ask(proxy.Survey{Filter: filter, Order: proxy.NewestFirst, Limit: q.Most()})
 	t.Silent = append(t.Silent, silent...)
 	stories, told := d.Records.Stories(m, q.Most())
