@@ -27,8 +27,8 @@ func TestComposeRuns(t *testing.T) {
 			e.docker(t, "restart", p.container(t, part))
 			p.expectAnswer(t)
 		}
-		// Whose namespace has gone ends, and comes back in the new one. The application of
-		// this file can't tell.
+		// A sluice whose namespace has gone ends, and comes back in the new one. The
+		// application of this file can't tell.
 		sidecar := p.container(t, "sluice")
 		restarts := e.inspect(t, sidecar, ".RestartCount")
 		e.docker(t, "restart", p.container(t, "net"))

@@ -106,7 +106,7 @@ func (v vocabulary) faults(text string) (faults []string) {
 	for _, s := range selector.FindAllStringSubmatch(text, -1) { // ALERTS has the labels of each alert
 		labels := v.values[s[1]]
 		if labels == nil {
-			continue // somebody else's, or told of above
+			continue // another program's, or reported above
 		}
 		for _, m := range matchers.FindAllStringSubmatch(s[2], -1) {
 			label, operator, value := m[1], m[2], m[3]

@@ -63,7 +63,7 @@ func (e engine) testSocket(t *testing.T) {
 	}
 }
 
-// testNoAdmin asks for a health that nobody can tell.
+// testNoAdmin asks for a health that can't be told.
 func (e engine) testNoAdmin(t *testing.T) {
 	said, err := exec.CommandContext(t.Context(), e.client, "--host="+e.socket, "run", "--rm", "--network=none", "--env=SLUICE_ADMIN=", "sluice:local", "healthcheck").CombinedOutput()
 	if err == nil || !strings.Contains(string(said), "there is nothing to ask") {

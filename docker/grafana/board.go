@@ -29,7 +29,7 @@ type panel struct {
 	min     *float64
 	max     *float64
 	steps   []step // colours by value; none = no colours
-	stack   bool   // areas on top of each other
+	stack   bool   // areas stacked
 	queries []query
 	link    link              // where a click on a series leads
 	words   map[string]string // shown instead of a number

@@ -104,7 +104,7 @@ var overview = board{
 				about:   "Of the limit of a process; the fullest of its processes. A session takes two.",
 				queries: []query{{`max by (instance) (sluice_worker_open_fds{INSTANCE}) / max by (instance) (process_max_fds{INSTANCE})`, "{{instance}}"}}},
 			{kind: lines, title: "Sessions by their limit", width: 8, unit: "percentunit", min: at(0), steps: bad(0.75, 0.9), link: toBalance,
-				about: "Sessions that are open by max_sessions, of each listener and of the whole service, where there is such a limit. At 1 what comes on top is closed at once.",
+				about: "Sessions that are open by max_sessions, of each listener and of the whole service, where there is such a limit. At 1 new ones are closed at once.",
 				queries: []query{
 					{`sum by (instance, listener) (sluice_acceptor_active_connections{LISTENER}) / (max by (instance, listener) (sluice_listener_max_sessions{LISTENER}) > 0)`, "{{instance}} {{listener}}"},
 					{`sum by (instance) (sluice_acceptor_active_connections{INSTANCE}) / (max by (instance) (sluice_max_sessions{INSTANCE}) > 0)`, "{{instance}} in all"},
