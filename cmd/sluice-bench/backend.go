@@ -140,7 +140,7 @@ func (b *backend) accept() error {
 }
 
 // serve moves what one event allows. A client that leaves or resets is no fault: the load generator is the one to judge.
-// Wrong bytes are: they are told on standard error, and the client gets a reset.
+// Wrong bytes are: they are reported on standard error, and the client gets a reset.
 func (b *backend) serve(c *client, e event) {
 	if e.readable {
 		n, again, err := readSocket(c.fd, b.buf)

@@ -73,7 +73,7 @@ var bars = []bar{
 	{"sick-refusing", "failed", 0, everyRound, both},
 	{"sick-closing", "p99", 1, "haproxy", both},
 	{"sick-closing", "failed", 0.1, "haproxy", both},
-	{"sick-silent", "p99", 1, "haproxy", both}, // both the patience: who meets it fails
+	{"sick-silent", "p99", 1, "haproxy", both}, // both the patience: a session that meets it fails
 	{"sick-silent", "failed", 1, "haproxy", both},
 	{"sick-slow", "p99", 1.01, "haproxy", both}, // with 200 ms in both, one step of the histogram is no difference
 	{"sick-slow", "failed", 0, everyRound, both},

@@ -18,7 +18,7 @@ func poolCases() []benchCase {
 		{refusing, "of which one begins to refuse"},
 		{closing, "of which one begins to close what it accepts"},
 		{silent, "of which one begins to accept and say nothing"},
-		{slow, fmt.Sprintf("of which one begins to answer %v late; who has the fewest sessions is picked", slowAnswer)},
+		{slow, fmt.Sprintf("of which one begins to answer %v late; the one with the fewest sessions is picked", slowAnswer)},
 	} {
 		cases = append(cases, benchCase{
 			name: "sick-" + string(c.sick), family: sickFamily, measure: measureSick, proxied: true, extra: bothModes,

@@ -1,7 +1,7 @@
 package main
 
-// scaleCases measure what a long configuration costs before anybody comes, and what a session costs the kernel whose receiver does
-// not read.
+// scaleCases measure what a long configuration costs before the first client, and what a session whose receiver does not read
+// costs the kernel.
 func scaleCases() []benchCase {
 	ping := request{Down: 64}
 	return []benchCase{

@@ -10,7 +10,8 @@ import (
 // seconds to start on two CPUs.
 const fewFiles = 4000
 
-// timedCases measure for a time: what a proxy costs that has little or nothing to do, and whom it serves when it has too much.
+// timedCases measure for a time: what a proxy costs that has little or nothing to do, and which clients it serves when it has
+// too much.
 func timedCases() []benchCase {
 	ping := request{Down: 64}
 	var cases []benchCase

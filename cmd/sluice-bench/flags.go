@@ -108,7 +108,7 @@ How each figure is measured
 
   CPU      CPU time, user and system, that the process tree of the proxy used for the measured requests, sessions or bytes, divided by
            their number: the CPU clock of each process (nanoseconds) before and after, all threads. GB are 10^9 bytes, both ways added up.
-           The kernel charges much of the work of loopback TCP to whoever sends, so look at the throughput too.
+           The kernel charges much of the work of loopback TCP to the sender, so look at the throughput too.
   ends     the same of the load generator and the backend together: what the machine did besides. The row "direct", without a proxy,
            shows that both ends can do much more than what is measured through a proxy.
   rate     requests, sessions or GB per second, from the first to the last answer. All processes share the machine, and enough are in
@@ -119,7 +119,7 @@ How each figure is measured
            byte of the answer; one without an answer in time counts as failed, and with the time it was waited for.
   memory   proportional set size (Pss in smaps_rollup) of the process tree: with the sessions open, less that before, by their number;
            before any data, and once more after each has had one answer. Kernel memory (sockets) is not in it: it is the same for all.
-  at rest  CPU time per second of a proxy that nobody asks anything, over 5 s, after 1 s of rest. What it is at a low rate of sessions
+  at rest  CPU time per second of a proxy that is asked nothing, over 5 s, after 1 s of rest. What it is at a low rate of sessions
            is measured in the same way, while they come at a pace, whatever has become of those before.
   fair     latency of clients beside streams that take all they can get, over 5 s, and what the streams get. The load generator reads
            the streams in a thread of their own, so its share in what clients wait is small: see the row "direct".

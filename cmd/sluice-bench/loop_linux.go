@@ -175,7 +175,7 @@ func dropPackets(listener int) error {
 	return nil
 }
 
-// endListening has a listening socket refuse. It is not closed: so nobody else gets its port.
+// endListening has a listening socket refuse. It is not closed: so no other gets its port.
 func endListening(listener int) error {
 	if err := unix.Shutdown(listener, unix.SHUT_RD); err != nil {
 		return fmt.Errorf("end listening: %w", err)

@@ -96,7 +96,8 @@ func TestBarsNameCasesAndFigures(t *testing.T) {
 	}
 }
 
-// A run that fails must be told and must end the bench with an error, and the others must still be measured.
+// A run that fails must be reported and must end the bench with an error, and the others must still be
+// measured.
 func TestFailedRunIsReported(t *testing.T) {
 	var out, errors bytes.Buffer
 	err := bench([]string{"-smoke", "-host-network", "-cases", "kept-1-64B", "-proxies", "direct,haproxy", "-haproxy", "/bin/true"}, &out, &errors)

@@ -190,7 +190,8 @@ func measureFrozen(r *rig, c *benchCase) (figures, error) {
 	return f, nil
 }
 
-// errNotMeasurable: the figure cannot be had of this proxy, and why. It is told under the table, and is no failure.
+// errNotMeasurable: the figure cannot be had of this proxy, and why. It is named under the table, and is no
+// failure.
 type errNotMeasurable struct{ why string }
 
 func (e errNotMeasurable) Error() string { return e.why }

@@ -42,7 +42,8 @@ func TestTimedSteps(t *testing.T) {
 	}
 }
 
-// At a pace sessions begin whatever has become of those before: that none gets an answer delays nobody.
+// At a pace sessions begin whatever has become of those before: that none gets an answer delays no
+// other.
 func TestPaceDoesNotWait(t *testing.T) {
 	deadline(t, 30*time.Second)
 	silent, err := net.Listen("tcp4", "127.0.0.1:0") // accepts in the kernel only

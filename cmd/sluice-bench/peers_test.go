@@ -33,7 +33,7 @@ func TestPeers(t *testing.T) {
 			for _, f := range families {
 				p := proxyNamed(name)
 				if f.name == balanceFamily && p.spread == nil || (f.name == scaleFamily || f.name == sickFamily) && p.config == nil {
-					continue // told under the table
+					continue // named under the table
 				}
 				if !strings.Contains(out.String(), "\n"+f.name+"\n") {
 					t.Errorf("no table of %q:\n%s", f.name, out.String())
@@ -43,7 +43,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// A peer that is not installed is left out and told; one that was asked for is an error.
+// A peer that is not installed is left out and named; one that was asked for is an error.
 func TestMissingPeer(t *testing.T) {
 	nowhere := &proxy{name: "nowhere", flag: "no-such-program", peer: true}
 	batch := inBatches(*nowhere)

@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// pooled is what a case says of the pool behind the proxy. The zero one is one backend, which nobody checks.
+// pooled is what a case says of the pool behind the proxy. The zero one is one backend, which is not
+// checked.
 type pooled struct {
 	processes int      // so many backends, each a process of its own
 	addresses int      // or so many addresses of one
-	fewest    bool     // who has the fewest sessions is given the next one; else each in turn
-	sick      sickness // what becomes of the last process, in the midst of the measurement
+	fewest    bool     // the backend with the fewest sessions is given the next one; else each in turn
+	sick      sickness // what becomes of the last process, in the middle of the measurement
 
 	// Checks, as HAProxy words them: inter, fastinter, timeout check.
 	every, inDoubt, within time.Duration
 	asks                   bool // a check makes a small request and wants its answer; else a connection is all
 }
 
-// What each proxy that can is told besides.
+// What each proxy that can is told as well.
 const (
 	connectTimeout = time.Second
 	retries        = 2
@@ -106,8 +107,8 @@ func (s setting) haproxyServers() string {
 	return b.String()
 }
 
-// nginxTarget is what proxy_pass names, and the upstream that it may name. nginx has no checks: who fails a session is left out for
-// 10 s, its own default.
+// nginxTarget is what proxy_pass names, and the upstream that it may name. nginx has no checks: a server that fails a session is
+// left out for 10 s, its own default.
 func (s setting) nginxTarget() (name, upstream string) {
 	if s.pool == nil {
 		return s.back.String(), ""

@@ -23,7 +23,7 @@ func measureScale(r *rig, c *benchCase) (figures, error) {
 		return nil, errNotMeasurable{"it has one listener and one backend"}
 	}
 	last := r.setting.front
-	if n := len(r.setting.more); n > 0 && c.backends == 0 { // else the last one has backends that nobody is behind
+	if n := len(r.setting.more); n > 0 && c.backends == 0 { // else the last one has backends that do not exist
 		last = r.setting.more[n-1]
 	}
 	if err := r.await(func() error { return exchange(last) }); err != nil {
@@ -156,7 +156,7 @@ func parseSockstat(text string) (int64, error) {
 	return 0, errors.New("/proc/net/sockstat: no memory of TCP")
 }
 
-// spareBackends are addresses at which nobody listens.
+// spareBackends are addresses at which nothing listens.
 func (s setting) spareBackends(text func(at netip.AddrPort) string) string {
 	var b strings.Builder
 	for i := range s.spare {

@@ -11,9 +11,9 @@ type sickness string
 
 const (
 	blackholed sickness = "blackholed" // SYNs to it are dropped; the sessions that it has go on
-	refusing   sickness = "refusing"   // nobody listens
+	refusing   sickness = "refusing"   // nothing listens
 	closing    sickness = "closing"    // it takes connections, and closes them at once
-	silent     sickness = "silent"     // it takes connections, and answers nobody
+	silent     sickness = "silent"     // it takes connections, and answers none
 	slow       sickness = "slow"       // it answers slowAnswer late
 )
 

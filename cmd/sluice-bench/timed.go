@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// measureRest measures the CPU of a proxy that nobody asks anything. Held sessions have had one answer, and must give another after it.
+// measureRest measures the CPU of a proxy that is not asked anything. Held sessions have had one answer, and must give another after
+// it.
 func measureRest(r *rig, c *benchCase) (figures, error) {
 	if c.pooled.every > 0 && !c.proxy.checks {
 		return nil, errNotMeasurable{"it does not check backends"}

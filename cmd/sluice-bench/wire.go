@@ -9,7 +9,8 @@ import (
 
 // What the load generator and the backend say to each other. A request is a head of 64 bytes and Up bytes after it; the answer is
 // Down bytes, of which the last 64 are kept back until the whole request has arrived. So one kind of exchange covers a small
-// request (Up 0), a download, an upload and both at once, and whoever has the whole answer knows that the whole request arrived.
+// request (Up 0), a download, an upload and both at once, and a client with the whole answer knows that the whole request
+// arrived.
 //
 // All bytes but the head are one endless pattern, read from position At on: both sides know what must come next.
 type request struct {

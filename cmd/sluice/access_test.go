@@ -39,7 +39,7 @@ func entersFrom(t *testing.T, source, addr string) bool {
 	return false
 }
 
-// expectEntry compares who is served with who should be.
+// expectEntry compares which clients are served with which should be.
 func expectEntry(t *testing.T, addr string, want map[string]bool) {
 	t.Helper()
 	for source, enters := range want {
@@ -50,7 +50,7 @@ func expectEntry(t *testing.T, addr string, want map[string]bool) {
 }
 
 // Who may connect is judged before the session counts, by the longest prefix, and follows
-// a reload; who is connected stays.
+// a reload; connected clients stay.
 func TestAccess(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		pool := acceptorsTable(2, "hash") + poolOf("app", []string{echoing(t).addr})
@@ -85,7 +85,7 @@ func TestAccess(t *testing.T) {
 	})
 }
 
-// How those hear of it that may not connect.
+// How clients that may not connect hear of it.
 func TestRefuse(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		text := acceptorsTable(1, "hash") + poolOf("app", []string{echoing(t).addr})
@@ -161,7 +161,7 @@ func replace(t *testing.T, path, text string) {
 }
 
 // A list in a file holds as soon as it has changed, however it did; one that is bad leaves
-// the old one in force, which the log tells once.
+// the old one in force, which is logged once.
 func TestDenyFile(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		dir := t.TempDir()
@@ -225,7 +225,7 @@ func TestDenyFile(t *testing.T) {
 		if ok, n := s.metric("sluice_file_ok"), s.metric("sluice_file_entries"); ok != 1 || n != 1 {
 			t.Errorf("ok %v, entries %v", ok, n)
 		}
-		if mode == "process" { // who comes anew knows it, too
+		if mode == "process" { // a new acceptor knows it, too
 			for _, w := range s.status().Workers {
 				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
 					t.Error(err)

@@ -137,7 +137,7 @@ func TestAccessLogIsRotated(t *testing.T) {
 }
 
 // What a worker has written down before it is killed is read, and the sessions that went
-// with it are told of.
+// with it have a line.
 func TestAccessLogOfADeadWorker(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	s := sluice(t, "process", "-c", configFile(t, acceptorsTable(2, "round_robin")+logTable("all", path)+
@@ -229,7 +229,7 @@ func TestAccessLogReloads(t *testing.T) {
 	})
 }
 
-// Nobody reads standard output: clients are served all the same, and what was lost is
+// Standard output is not read: clients are served all the same, and what was lost is
 // counted to the line.
 func TestAccessLogWithoutReader(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {

@@ -95,8 +95,8 @@ func deaf(t *testing.T) *peer {
 	return startPeer(t, "", func(*net.TCPConn) {})
 }
 
-// refusing is an address where nobody listens, and nobody else will: its port is
-// bound, and never listened on.
+// refusing is an address where nothing listens or will: its port is bound, and
+// never listened on.
 func refusing(t *testing.T) string {
 	t.Helper()
 	addr, _ := absent(t)

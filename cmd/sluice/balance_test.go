@@ -133,7 +133,7 @@ func (c *crowd) leave(t *testing.T) {
 	c.conns = nil
 }
 
-// Whoever the clients are and however many, all acceptors hold the same number.
+// Whatever the clients are and however many, all acceptors hold the same number.
 func TestHeldConnectionsAreSpreadExactly(t *testing.T) {
 	needBPF(t)
 	needIPv6(t)
@@ -228,7 +228,7 @@ func TestBalanceCountsFromTheFirstConnection(t *testing.T) {
 		s := launch(t, nil, "run", "--mode", mode, "--listen", port, "--backend", echoing(t).addr, "--acceptors", "2", "--admin", "127.0.0.1:0", "--log-format", "json")
 		for made := 0; made < clients; {
 			c, err := net.DialTimeout("tcp", port, time.Second)
-			if err != nil { // nobody listens yet
+			if err != nil { // nothing listens yet
 				time.Sleep(100 * time.Microsecond)
 				continue
 			}

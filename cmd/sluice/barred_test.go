@@ -91,7 +91,8 @@ func TestSourceWaitsForItsSessions(t *testing.T) {
 }
 
 // While a source has its sessions another one is served at once, what comes free is taken at
-// once, whoever leaves gives his place back, and beyond max_waiting a client is turned away.
+// once, a client that leaves gives its place back, and beyond max_waiting a client is turned
+// away.
 func TestPlacesOfThoseWhoWaitForTheirSource(t *testing.T) {
 	barredModes(t, func(t *testing.T, mode string, e entrance) {
 		backend := echoing(t)
@@ -139,8 +140,8 @@ func TestPlacesOfThoseWhoWaitForTheirSource(t *testing.T) {
 	})
 }
 
-// Who waits in vain is refused once the delay is over, and not earlier; a limit that a reload
-// raises, or takes away, holds for those who wait.
+// A client that waits in vain is refused once the delay is over, and not earlier; a limit
+// that a reload raises, or takes away, holds for those that wait.
 func TestSourceWaitsInVain(t *testing.T) {
 	barredModes(t, func(t *testing.T, mode string, e entrance) {
 		const delay = 10 * time.Second
@@ -170,7 +171,7 @@ func TestSourceWaitsInVain(t *testing.T) {
 	})
 }
 
-// Those who wait for their source are let end by a drain as others are: served when a session
+// A drain lets clients that wait for their source end as others do: served when a session
 // ends, and cut when its time is over.
 func TestDrainWhileASourceWaits(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
@@ -204,8 +205,8 @@ func TestDrainWhileASourceWaits(t *testing.T) {
 	})
 }
 
-// What a worker that died had of a source is given back, and who waits for it elsewhere gets
-// it; so do its own waiting clients give their places back.
+// What a worker that died had of a source is given back, and a client that waits for it
+// elsewhere gets it; its own waiting clients give their places back, too.
 func TestWorkerDiesWhileASourceWaits(t *testing.T) {
 	t.Parallel()
 	s := startChanging(t, "process", barredFile(2, 2, echoing(t).addr))

@@ -74,7 +74,7 @@ func TestCommandCheck(t *testing.T) {
 	})
 }
 
-// A gRPC server that says that it does not serve gets nobody new.
+// A gRPC server that says that it does not serve gets no new sessions.
 func TestGRPCCheck(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, mode string) {

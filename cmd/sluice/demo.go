@@ -15,8 +15,8 @@ import (
 	"sluice/cmd/internal/control"
 )
 
-// demo is the first look: two small HTTP backends that say who answers, four
-// acceptors on one port, and the commands to try.
+// demo is the first look: two small HTTP backends that say which one
+// answers, four acceptors on one port, and the commands to try.
 func demo(e env, args []string) int {
 	fs := flag.NewFlagSet("sluice demo", flag.ContinueOnError)
 	listen := fs.String("listen", "127.0.0.1:8080", "`ADDRESS` to listen on")

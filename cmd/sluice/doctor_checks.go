@@ -130,14 +130,14 @@ func checkMigration(m machine) (finding, error) {
 		return better(markNote, newerKernel, "%s", without)
 	}
 	if m.steering().BPF == nil {
-		return fine("by the steering program: who waits at a socket that is closed moves to another")
+		return fine("by the steering program: connections that wait at a closed socket move to another")
 	}
 	const key = "net.ipv4.tcp_migrate_req"
 	switch on, err := m.sysctl(key, 0); {
 	case err != nil:
 		return finding{}, err
 	case on == 1:
-		return fine("%s is 1: who waits at a socket that is closed moves to another", key)
+		return fine("%s is 1: connections that wait at a closed socket move to another", key)
 	}
 	return better(markNote, m.set(key, "1"), "%s is 0: %s", key, without)
 }
@@ -214,7 +214,7 @@ func checkCPUQuota(m machine) (finding, error) {
 
 func checkScheduling(m machine) (finding, error) {
 	if config.AutoBatch(m.read) {
-		return fine("auto is batch: to wake a busy acceptor interrupts nobody")
+		return fine("auto is batch: waking a busy acceptor interrupts nothing")
 	}
 	return fine("auto is normal: before Linux 6.6 a batch is late beside programs that compute")
 }

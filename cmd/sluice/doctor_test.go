@@ -284,7 +284,7 @@ func TestDoctorOnThisMachine(t *testing.T) {
 	}
 }
 
-// Root can have all of it tested for another user, who is then told of.
+// Root can have all of it tested for another user, who is then named.
 func TestDoctorForAnotherUser(t *testing.T) {
 	ask := func(args ...string) (status int, said string) {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"doctor"}, args...)...)

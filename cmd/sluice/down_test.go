@@ -18,7 +18,7 @@ import (
 
 // With on_down = "cut" idle sessions on a backend that its check finds down are reset, and
 // clients that come back are served by another. With "stay", and after a reload that says so,
-// they go on. Nobody else's session ends.
+// they go on. No other session ends.
 func TestSessionsOfADownBackend(t *testing.T) {
 	t.Parallel()
 	modesTogether(t, func(t *testing.T, mode string) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// limited makes the program run with so many open files at most.
+// limited limits the program's open files.
 func limited(files int) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) {
 		cmd.Path = "/bin/sh"
@@ -19,8 +19,9 @@ func limited(files int) func(*exec.Cmd) {
 	}
 }
 
-// A service that is full for long loses nobody: who is not yet served waits in the
-// queue for as long as it takes, beyond connect_timeout too, and costs no CPU time.
+// A service that is full for long loses no client: one that is not yet served waits
+// in the queue for as long as it takes, beyond connect_timeout too, and costs no
+// CPU time.
 func TestFullForLong(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		for _, files := range []int{64, 65} { // two a session: one of both leaves a single one
@@ -41,7 +42,7 @@ func TestFullForLong(t *testing.T) {
 					clients[i] = c
 				}
 				eventually(t, startWithin, "the service is full", func() bool { return strings.Contains(s.logged(), "accepting pauses") })
-				for _, path := range []string{"/livez", "/metrics"} { // from somebody new: a full service lives
+				for _, path := range []string{"/livez", "/metrics"} { // from a new client: a full service lives
 					if status := freshGet(t, "http://"+s.admin+path); status != http.StatusOK {
 						t.Errorf("%s of the full service: status %d", path, status)
 					}

@@ -67,7 +67,7 @@ func printExplanation(w io.Writer, x admin.Explanation) error {
 		}
 	}
 	if x.More > 0 {
-		fmt.Fprintf(w, "\n%d more listeners: -listener NAME tells of one\n", x.More)
+		fmt.Fprintf(w, "\n%d more listeners: -listener NAME shows one\n", x.More)
 	}
 	if x.Config == nil {
 		return nil

@@ -26,7 +26,7 @@ func (c *changing) explained(client netip.Addr, args ...string) (x admin.Explana
 	return x
 }
 
-// inWords is what it tells people, of whom each line must fit into a terminal.
+// inWords is what it tells people. Each line must fit into a terminal.
 func (c *changing) inWords(run func(env, []string) int, args ...string) string {
 	c.t.Helper()
 	status, out, faults := c.command(run, args...)
@@ -295,7 +295,7 @@ func TestExplainOfFileWithFiles(t *testing.T) {
 	})
 }
 
-// Over HTTP it is for who has the token, and reads no files.
+// Over HTTP it is for callers with the token, and reads no files.
 func TestExplainOverHTTP(t *testing.T) {
 	t.Parallel()
 	const token = "a-token-of-more-than-16"

@@ -207,7 +207,7 @@ func (l *visitors) ramp(t *testing.T, from time.Time) {
 	}
 }
 
-// visit asks who serves: the number of one of the two.
+// visit asks which of the two serves: its number.
 func (r *realServer) visit(c *net.TCPConn) (who int, err error) {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write([]byte(r.ask)); err != nil {
@@ -300,7 +300,7 @@ func twoPostgres(t *testing.T) *realServer {
 	logIn = append(logIn, startUp...)
 	ask := append(slices.Clip(logIn), 'Q')
 	ask = append(binary.BigEndian.AppendUint32(ask, uint32(4+len(query))), query...)
-	// It takes connections while it starts, and serves nobody: so the check begins to log in.
+	// It takes connections while it starts, and serves none: so the check begins to log in.
 	checks := []string{`check = "postgres"`, `user = "postgres"`}
 	r := &realServer{health: checks, ask: string(ask), kill: syscall.SIGQUIT} // to the first process: all end at once
 	one := newPostgres(t, nil)

@@ -15,7 +15,8 @@ import (
 )
 
 // inOwnNetwork runs a test in a process with a network namespace of its own, which has
-// a loopback and a network 10.77.0.0/16 where nobody answers; this machine is 10.77.0.1.
+// a loopback and a network 10.77.0.0/16 where no host answers; this machine is
+// 10.77.0.1.
 func inOwnNetwork(t *testing.T, body func(t *testing.T)) {
 	const inside = "TEST_SLUICE_OWN_NETWORK"
 	ip := need(t, "ip", "iproute2")

@@ -21,8 +21,8 @@ func unprivileged(t *testing.T, mode, policy string, hangAfter time.Duration) *i
 	return s
 }
 
-// asNobody starts a copy of the program as nobody, or as who runs the test if that is
-// not root, after prepare had its way with the file.
+// asNobody starts a copy of the program as nobody, or as the user that runs the test
+// if that is not root, after prepare had its way with the file.
 func asNobody(t *testing.T, mode, policy string, hangAfter time.Duration, prepare func(program string)) *instance {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-unprivileged-") // t.TempDir is closed to other users
@@ -153,7 +153,7 @@ func TestFileCapability(t *testing.T) {
 func TestHandOffToIdle(t *testing.T) {
 	const (
 		rounds, clients = 6, 6
-		pace            = 120 * time.Millisecond // between clients everybody falls asleep
+		pace            = 120 * time.Millisecond // between clients all acceptors fall asleep
 		hangAfter       = 4 * time.Second
 	)
 	modes(t, func(t *testing.T, mode string) {

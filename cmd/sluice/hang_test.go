@@ -125,8 +125,8 @@ func slowest(visits []visit, n int) time.Duration {
 	return took[len(took)-1-n]
 }
 
-// One acceptor of four is stopped for seconds under a load. Nobody notices but those
-// whose sessions it was serving at that moment; and it is back when it goes on.
+// One acceptor of four is stopped for seconds under a load. Only the clients that it
+// was serving at that moment notice; and it is back when it goes on.
 func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 	takesLong(t)
 	if testing.Short() {
@@ -180,11 +180,11 @@ func TestStoppedAcceptorDelaysNobody(t *testing.T) {
 					}
 				}
 				// The watchdog, the sibling it tells and that one's loop may each be late by
-				// as much as anybody on this machine.
+				// as much as any thread on this machine.
 				if slow := slowest(visits, inService); slow > allowed+3*noise {
 					t.Errorf("a client took %v, with the %d that may have been in service by the stopped one left out; allowed are %v, and 3 times %v of noise", slow, inService, allowed, noise)
 				}
-				// Who holds sessions may be given nothing more under least, and owes nothing then.
+				// One that holds sessions may be given nothing more under least, and owes nothing then.
 				if !during.Acceptors[stopped].Hung && inService == 1 {
 					t.Error("it does not count as hung")
 				}

@@ -26,7 +26,7 @@ func healthOf(pool, check string, lines ...string) string {
 	return text
 }
 
-// reserve keeps the port of an address from others, while nobody listens there.
+// reserve keeps the port of an address from others, while nothing listens there.
 func reserve(t *testing.T) (addr string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -17,8 +17,8 @@ import (
 // healthcheck asks the admin endpoint of a running sluice, for a HEALTHCHECK of
 // Docker: exit status 0 is healthy, 1 is not. It asks /livez, since what Docker,
 // Swarm and others do with an unhealthy container is to end it, and a sluice that
-// drains must be left alone until it is done. -ready asks /readyz, for whoever
-// sends it clients.
+// drains must be left alone until it is done. -ready asks /readyz, for a balancer
+// that sends it clients.
 func healthcheck(e env, args []string) int {
 	fs := flag.NewFlagSet("sluice healthcheck", flag.ContinueOnError)
 	var f config.Flags

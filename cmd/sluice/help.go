@@ -96,8 +96,8 @@ func place(name string) int {
 	return len(first) + 1 + slices.Index(last, name)
 }
 
-// printGroups writes a line or more for each flag, in groups; say is what is told of one,
-// of which width letters fit a line.
+// printGroups writes a line or more for each flag, in groups; say is what is written
+// about one, of which width letters fit a line.
 func printGroups(w io.Writer, fs *flag.FlagSet, groups []config.FlagGroup, say func(text string, width int) string) {
 	width := 0
 	for _, g := range groups {

@@ -27,7 +27,7 @@ func helped(t *testing.T, status int, args ...string) string {
 	return stdout.String()
 }
 
-// fits complains of help that a terminal of so many lines and 80 columns does not show whole.
+// fits complains of help that a terminal of lines x 80 does not show whole.
 func fits(t *testing.T, what, text string, lines int) {
 	t.Helper()
 	if n := strings.Count(text, "\n"); n > lines {

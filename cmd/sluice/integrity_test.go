@@ -138,8 +138,8 @@ func listen(t *testing.T) *net.TCPListener {
 	return ln.(*net.TCPListener)
 }
 
-// connect makes a session and returns both of its ends, the client's first. Nobody
-// else may make one to ln at the same time.
+// connect makes a session and returns both of its ends, the client's first. No
+// other may be made to ln at the same time.
 func connect(t *testing.T, addr string, ln *net.TCPListener) (ends [2]*net.TCPConn) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
@@ -175,7 +175,7 @@ func TestStalledReceiver(t *testing.T) {
 			x.memory = s.pss()
 			stalls = append(stalls, x)
 		}
-		// Nobody reads for 5 s. All senders have come to a stop after half of that.
+		// Nothing is read for 5 s. All senders have come to a stop after half of that.
 		time.Sleep(2500 * time.Millisecond)
 		for _, x := range stalls {
 			x.cpu, x.held = x.s.cpu(), x.holdsBack()
@@ -195,7 +195,7 @@ func TestStalledReceiver(t *testing.T) {
 	})
 }
 
-// stall is a sluice with a stream each way that nobody reads.
+// stall is a sluice with a stream each way that is not read.
 type stall struct {
 	relay   string
 	s       *instance
@@ -205,7 +205,7 @@ type stall struct {
 	held    [2]int64      // half-way
 }
 
-// holdsBack is how many bytes the senders could push that nobody has read.
+// holdsBack is how many bytes the senders could push that were not read.
 func (x *stall) holdsBack() (n [2]int64) {
 	for i, st := range x.streams {
 		n[i] = st.pushed.Load() - st.seen

@@ -42,7 +42,7 @@ func elsewhere(t *testing.T, pid int, do func() error) {
 
 // Machines that are gone without a word, a client's and a backend's: their link goes down
 // while a session rests. Both end within the bound of their keepalive, one by the
-// listener's and one by the pool's, and the side that lives is told.
+// listener's and one by the pool's, and the side that lives hears of it.
 func TestDeadPeers(t *testing.T) {
 	inOwnNetwork(t, func(t *testing.T) {
 		ip := need(t, "ip", "iproute2")

@@ -218,8 +218,8 @@ func (l *load) stop() {
 	l.clients.Wait()
 }
 
-// A worker that dies as soon as it is there is started again ever more seldom, while
-// its siblings serve; what is up can be read off.
+// A worker that dies as soon as it is there is started again less and less often,
+// while its siblings serve; what is up can be read.
 func TestCrashLoop(t *testing.T) {
 	s := sluice(t, "process", "--acceptors", "4", "--listen", "127.0.0.1:0", "--backend", echoing(t).addr)
 	s.expectPage("/readyz", http.StatusOK, "ready")

@@ -71,7 +71,7 @@ func TestDrainDelay(t *testing.T) {
 	})
 }
 
-// refuses says that nobody listens at addr.
+// refuses says that nothing listens at addr.
 func refuses(addr string) bool {
 	c, err := net.DialTimeout("tcp", addr, time.Second/2) // a drain drops SYNs, and so keeps a client waiting, before it refuses
 	if err == nil {
@@ -229,7 +229,7 @@ func TestDrainDeliversWhatIsBuffered(t *testing.T) {
 }
 
 // Under a stream of new connections no client notices the end but by being refused
-// after it: whoever connected is served.
+// after it: each that connected is served.
 func TestDrainUnderLoad(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		s := sluice(t, mode, "--listen", "127.0.0.1:0", "--backend", echoing(t).addr)

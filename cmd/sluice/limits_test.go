@@ -113,8 +113,8 @@ func visitGate(addr string) bool {
 	return err == nil
 }
 
-// The backends never have more sessions than they may, whoever picks for whichever of four
-// acceptors, and all that the queue has room for are served. Then nothing is left.
+// The backends never have more sessions than they may, whichever of four acceptors picks,
+// and all that the queue has room for are served. Then nothing is left.
 // TEST_SESSIONS=1000000 is for a run by hand.
 func TestMaxSessionsIsNeverExceeded(t *testing.T) {
 	t.Parallel()
@@ -210,7 +210,7 @@ func unserved(t *testing.T, clients []*net.TCPConn) {
 	}
 }
 
-// Who comes first is served first, over all acceptors.
+// The first to come is served first, over all acceptors.
 func TestQueueIsFirstComeFirstServed(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		gates := []*gate{startGate(t, 'a', 2)}
@@ -236,7 +236,7 @@ func TestQueueIsFirstComeFirstServed(t *testing.T) {
 }
 
 // A queue that is full, and a wait that is too long, have their reasons; without a queue
-// nobody waits. A reload that makes room serves those that wait.
+// no session waits. A reload that makes room serves those that wait.
 func TestQueueIsBounded(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		gates := []*gate{startGate(t, 'a', 1)}
@@ -333,8 +333,8 @@ func (g *gate) count() int {
 	return g.served
 }
 
-// A worker that is stopped with the first of the queue holds nobody up: it is passed over,
-// and its client has a turn when it goes on.
+// A worker that is stopped with the first of the queue holds no other up: it is passed
+// over, and its client has a turn when it goes on.
 func TestStoppedAcceptorIsPassedOver(t *testing.T) {
 	gates := []*gate{startGate(t, 'a', 1)}
 	text := behindGates(gates, "queue = 20", `queue_timeout = "1m"`)

@@ -12,7 +12,7 @@ import (
 	"sluice/cmd/internal/logring"
 )
 
-// logger is the log of a service. Whoever logs never waits for whoever reads.
+// logger is the log of a service. Logging never waits for the log's reader.
 type logger struct {
 	*slog.Logger
 	level *slog.LevelVar // may be changed at any time
@@ -45,7 +45,7 @@ func newLogger(w io.Writer, c config.Log) *logger {
 func (l *logger) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	_ = l.ring.Close(ctx) // nobody is left who could be told
+	_ = l.ring.Close(ctx) // there is no one left to tell
 }
 
 func isTerminal(w io.Writer) bool {

@@ -28,7 +28,7 @@ func TestLogFormatsAndLevels(t *testing.T) {
 	}
 }
 
-// Lost lines are told in the log's own format, whatever its level.
+// Lost lines are reported in the log's own format, whatever its level.
 func TestLostLinesAreTold(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -40,7 +40,7 @@ func TestLostLinesAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := newLogger(w, config.Log{Level: "error", Format: "json"})
-	for range 20_000 { // nobody reads yet
+	for range 20_000 { // nothing is read yet
 		log.Error(strings.Repeat("x", 100))
 	}
 	lost := log.ring.Dropped()

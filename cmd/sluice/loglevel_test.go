@@ -32,7 +32,7 @@ func TestLogLevel(t *testing.T) {
 		c.tells(`"msg":"log level was asked for","to":"error",`+who, func(n int) bool { return n == 1 })
 		ask(exitOK, "was error and is debug", "level", "-socket", c.socket, "debug")
 		c.tells(`"msg":"log level was asked for","to":"debug",`+who, func(n int) bool { return n == 1 })
-		c.signal(syscall.SIGUSR1) // what it does is told at level info
+		c.signal(syscall.SIGUSR1) // what it does is logged at level info
 		c.tells("access log opened anew", func(n int) bool { return n == 1 })
 		c.reload(text("5m"))
 		ask(exitOK, "was info and is warn", "level", "warn", "-socket", c.socket)

@@ -11,7 +11,7 @@ import (
 
 const (
 	idleSessions    = 9000
-	bytesPerSession = 256 // user memory; the kernel's sockets come on top, see README
+	bytesPerSession = 256 // user memory; the kernel's sockets are extra, see README
 )
 
 // An idle session costs two descriptors and its slot, before it ever moved a byte and

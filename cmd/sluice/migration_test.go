@@ -109,7 +109,7 @@ func (m migrated) test(t *testing.T, start func(dir string)) {
 		t.Errorf("of 30 sessions a has %d, b %d, and %d have no answer", shares['a'], shares['b'], shares[0])
 	}
 
-	// One goes down: the other takes all, and nobody sees it where sessions try again.
+	// One goes down: the other takes all, and no client sees it where sessions try again.
 	a.kill()
 	if !m.tries {
 		eventually(t, patience, "a is down", func() bool { answer, _ := firstByte(t, at); return answer == 'b' })

@@ -51,7 +51,7 @@ func TestLeave(t *testing.T) {
 			t.Errorf("%d ended, %d as backend_left, want %d", ends, c.closedAs("backend_left"), first)
 		}
 		c.tells(`"msg":"sessions were ended"`, func(n int) bool { return n == 1 })
-		// Its number is free again, and who gets it keeps its sessions.
+		// Its number is free again, and the target that gets it keeps its sessions.
 		three := echoing(t)
 		c.reload(text("cut", two.addr, three.addr))
 		c.reload(text("cut", three.addr))
@@ -74,7 +74,7 @@ func TestLeaveByName(t *testing.T) {
 			conns = append(conns, dial(t, c.addr()))
 		}
 		eventually(t, patience, "all are there", func() bool { return c.list("-to", one.addr, "-state", "relaying").Matched == 8 })
-		names.serves(true) // a name server that fails takes nobody away
+		names.serves(true) // a name server that fails takes no backend away
 		names.serves(false, one.addr, two.addr)
 		eventually(t, patience, "the second is there", func() bool { return strings.Contains(fmt.Sprint(c.status().Pools), two.addr) })
 		if n := c.closedAs("backend_left"); n != 0 {
@@ -147,7 +147,7 @@ func TestRebalance(t *testing.T) {
 				t.Errorf("%v: status %d, %s%s", args, status, out, faults)
 			}
 		}
-		c.reload(text(0, one.addr, two.addr)) // off: nobody is moved
+		c.reload(text(0, one.addr, two.addr)) // off: no session is moved
 		ask(exitOK, "20 sessions of pool main would end", "main", "-dry-run")
 		ask(exitOK, "4 sessions of pool main would end within about 2s, at 2 a second\n"+one.addr+": 40 sessions, 20 too many", "main", "-dry-run", "-per-second", "2", "-share", "0.1")
 		ask(exitFault, "say how many a second may end", "main")

@@ -82,7 +82,7 @@ func TestListenerInANamespace(t *testing.T) {
 	})
 }
 
-// Without the right to enter it there is no start, and it is said why.
+// Without the right to enter it there is no start, and the error says why.
 func TestNamespaceTakesARight(t *testing.T) {
 	if syscall.Geteuid() != 0 {
 		t.Skip("only root has it to lose")

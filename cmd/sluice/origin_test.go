@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// countingPeer notes who connects.
+// countingPeer notes which clients connect.
 type countingPeer struct {
 	*peer
 	mu   sync.Mutex
@@ -35,7 +35,7 @@ func (p *countingPeer) seen(host string) int {
 }
 
 // Where an address has few ports, three have three times as many: each is used up to the
-// last, and the one on top waits until a session has ended.
+// last, and one more waits until a session has ended.
 func TestSourcesTakeOverFromEachOther(t *testing.T) {
 	inOwnNetwork(t, func(t *testing.T) {
 		const ports = 20
@@ -51,7 +51,8 @@ func TestSourcesTakeOverFromEachOther(t *testing.T) {
 			s := startChanging(t, mode, acceptorsTable(2, "auto")+listenerAt("main", "10.77.0.1:8080", "app")+listenerAt("other", "10.77.0.1:8081", "ranged")+
 				poolOf("app", []string{p2.addr}, "source = "+quoted(sources), `connect_timeout = "60s"`)+
 				poolOf("ranged", []string{p.addr}, `source = "10.77.0.1"`, `source_ports = "3000-3019"`, `connect_timeout = "60s"`))
-			// The clients' ports are others, at an address of their own: the kernel gives no port away that somebody bound to.
+			// The clients' ports are others, at an address of their own: the kernel gives no port away that a socket is bound
+			// to.
 			if err := os.WriteFile(setting, []byte(fmt.Sprintf("%d %d", 2000, 2000+ports-1)), 0); err != nil {
 				t.Fatal(err)
 			}

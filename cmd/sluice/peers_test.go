@@ -60,8 +60,8 @@ var raced = sync.OnceValue(func() bool {
 })
 
 // freePort finds a port for a server that cannot choose one itself. It lies below
-// the ports that the kernel hands out, so nobody gets it by chance meanwhile, and no
-// test is given one twice.
+// the ports that the kernel hands out, so no socket gets it by chance meanwhile, and
+// no test is given one twice.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {

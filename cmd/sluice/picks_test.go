@@ -95,8 +95,8 @@ func TestWaysToPick(t *testing.T) {
 	})
 }
 
-// What an operator says a backend's weight is moves clients of source_hash, and who was
-// moved comes back when it is taken back.
+// A backend's weight set by an operator moves clients of source_hash, and those that
+// were moved come back when it is taken back.
 func TestSourceHashFollowsOperators(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		p := startPicking(t, mode, `pick = "source_hash"`)

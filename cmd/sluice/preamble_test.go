@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Who says nothing, or not enough, is cut; and costs the others nothing.
+// A client that says nothing, or not enough, is cut; and costs the others nothing.
 func TestSlowPreambleIsCut(t *testing.T) {
 	a := startSite(t, nil, 0, "a.example.com")
 	modesTogether(t, func(t *testing.T, mode string) {
@@ -51,7 +51,7 @@ func (c *changing) awaitPlan(acceptors int) {
 	})
 }
 
-// What a file says wrong of all this is told at once, with its place.
+// What a file gets wrong of all this is reported at once, with its place.
 func TestPreambleFaults(t *testing.T) {
 	path := configFile(t, `
 [listener.main]

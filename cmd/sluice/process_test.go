@@ -230,7 +230,7 @@ func TestSupervisorKilled(t *testing.T) {
 	}
 }
 
-// ended says whether a process has ended; somebody may still have to wait for it.
+// ended says whether a process has ended; it may still have to be waited for.
 func ended(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(b), ") Z ")

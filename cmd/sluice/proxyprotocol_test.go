@@ -58,8 +58,8 @@ send_proxy = "v2"
 send_proxy_tlvs = ["unique_id", "pass", "0xe0=rack 7"]
 `
 
-// The client that a header tells of is the one that the access log and the backend are
-// told of, whichever acceptor gets the connection.
+// The client that a header names is the one that the access log and the backend see,
+// whichever acceptor gets the connection.
 func TestProxyProtocolThrough(t *testing.T) {
 	app := teller(t)
 	for _, handOff := range []bool{false, true} {
@@ -75,7 +75,7 @@ func TestProxyProtocolThrough(t *testing.T) {
 			path := filepath.Join(dir, "access.log")
 			text := logTable("all", path) + fmt.Sprintf(proxyFile, "auto", "required", app.addr)
 			var s *instance
-			if handOff { // who may not load a program passes connections on
+			if handOff { // a user that may not load a program passes connections on
 				s = asNobody(t, mode, "auto", time.Minute, func(program string) { write(t, filepath.Join(filepath.Dir(program), "sluice.toml"), text) })
 			} else {
 				s = sluice(t, mode, "-c", configFile(t, text))
@@ -137,8 +137,8 @@ func v2Header(t *testing.T, source string, tlvs ...proxyproto.TLV) string {
 	return string(b)
 }
 
-// Who is not believed, or says nothing right, is refused, counted by what is wrong, and
-// told of once.
+// A client that is not believed, or says nothing right, is refused, counted by what is
+// wrong, and logged once.
 func TestProxyProtocolRefuses(t *testing.T) {
 	app := teller(t)
 	believed, stranger := netip.MustParseAddr("127.0.2.9"), netip.MustParseAddr("127.0.3.9")
@@ -297,7 +297,7 @@ http { access_log off; client_body_temp_path %[2]s/a; proxy_temp_path %[2]s/b; f
 }
 
 // The client of the header is the one that may connect, or has had enough; the balancer in
-// front may always, as far as it says of whom it speaks.
+// front may always, as far as it names its client.
 func TestLearntClientIsJudged(t *testing.T) {
 	app := teller(t)
 	modesTogether(t, func(t *testing.T, mode string) {
@@ -321,7 +321,7 @@ proxy_protocol =`, 1)
 		c.expectClosed(map[string]int{"denied": 1, "source_sessions": 1})
 		expect(t, from("127.0.2.9", header("198.51.100.2")), "v2 198.51.100.2:5000 0x5=")
 		expect(t, from("127.0.2.9", "hello\n"), "v2 127.0.2.9:") // it speaks for itself
-		if entersFrom(t, "127.0.3.9", c.addr()) {                // nobody asks whom it speaks of
+		if entersFrom(t, "127.0.3.9", c.addr()) {                // it is not asked for its client
 			t.Error("a stranger who is denied came in")
 		}
 		c.expectClosed(map[string]int{"denied": 2, "source_sessions": 1})

@@ -13,7 +13,7 @@ import (
 // and waits for the verdict. With -dry-run it asks what that would change. The flags of
 // run are taken too, so that what started a sluice finds it.
 func reload(e env, args []string) int {
-	// A Plan of 10,000 backends is bound within seconds; who waits longer can ask again.
+	// A Plan of 10,000 backends is bound within seconds; after a longer wait ask again.
 	a := newAsking("sluice reload", time.Minute)
 	dryRun := a.Bool("dry-run", false, "change nothing, say what would change")
 	if status := parse(e, a.FlagSet, args); status >= 0 {

@@ -48,7 +48,7 @@ func (s *instance) expectReloads(success, refused, failed float64) {
 	}
 }
 
-// A file with faults changes nothing; who asked is told what "sluice check" tells, and
+// A file with faults changes nothing; the caller reads what "sluice check" says, and
 // metrics show it until a better one has come.
 func TestReloadOfAFaultyFile(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {

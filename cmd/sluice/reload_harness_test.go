@@ -69,7 +69,7 @@ func (c *changing) signalReload(text string) (out string) {
 	return all[len(all)-1].Changes
 }
 
-// loggedReload is a line of the log about a reload that nobody waited for.
+// loggedReload is a line of the log about a reload that was not waited for.
 type loggedReload struct {
 	From, Verdict, Changes string
 	OK                     bool
@@ -90,7 +90,7 @@ func (c *changing) reloads() (all []loggedReload) {
 
 func (c *changing) awaitReloads(n int) (all []loggedReload) {
 	c.t.Helper()
-	eventually(c.t, patience, fmt.Sprintf("%d reloads are told of", n), func() bool {
+	eventually(c.t, patience, fmt.Sprintf("%d reloads are logged", n), func() bool {
 		all = c.reloads()
 		return len(all) >= n
 	})
@@ -126,13 +126,13 @@ func acceptorsTable(count int, steering string, lines ...string) string {
 	return fmt.Sprintf("[acceptors]\ncount = %d\nsteering = %q\nhang_after = \"10s\"\n%s\n", count, steering, strings.Join(lines, "\n"))
 }
 
-// unused is an address of 127.0.0.1 that nobody listens at.
+// unused is an address of 127.0.0.1 where nothing listens.
 func unused(t *testing.T) string {
 	t.Helper()
 	return local(freePort(t))
 }
 
-// servedBy says whether whoever connects to addr is served by the backend of this name.
+// servedBy says whether the backend of this name serves clients of addr.
 func servedBy(t *testing.T, addr string, name byte) bool {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, patience)

@@ -66,8 +66,8 @@ func (s *instance) awaitNoSeries(label string) {
 	})
 }
 
-// What waits in the queues of a listener that is removed is served, and who is still
-// there at the end of drain_timeout is cut.
+// What waits in the queues of a listener that is removed is served, and sessions
+// still there at the end of drain_timeout are cut.
 func TestReloadRemovesAListenerUnderLoad(t *testing.T) {
 	changes(t, func(t *testing.T, mode string, reload reloading) {
 		a, b, pool := unused(t), unused(t), poolOf("app", []string{echoing(t).addr})
@@ -332,8 +332,8 @@ func TestReloadChangesTheLogLevel(t *testing.T) {
 		infos := func() int { return strings.Count(s.logged(), `"level":"INFO"`) }
 		before := infos()
 		reload(s, file("debug"))
-		eventually(t, patience, "the reload is told of", func() bool { return infos() > before })
-		for range 2 { // by the verb: with level error nobody is told of a reload in the log
+		eventually(t, patience, "the reload is logged", func() bool { return infos() > before })
+		for range 2 { // by the verb: with level error the log does not show a reload
 			s.write(file("error"))
 			if status, _, faults := s.ask(); status != exitOK {
 				t.Fatal(faults)
@@ -348,7 +348,7 @@ func TestReloadChangesTheLogLevel(t *testing.T) {
 			t.Errorf("with level error %d lines of level info were written", after-before)
 		}
 		reload(s, file("info"))
-		eventually(t, patience, "the next is told of", func() bool { return infos() > before })
+		eventually(t, patience, "the next is logged", func() bool { return infos() > before })
 	})
 }
 
@@ -387,7 +387,7 @@ func TestReloadChangesSteering(t *testing.T) {
 	})
 }
 
-// What needs a restart is told, and stays as it is; the rest of the file is in force.
+// What needs a restart is reported, and stays as it is; the rest of the file is in force.
 func TestReloadKeepsWhatNeedsARestart(t *testing.T) {
 	changes(t, func(t *testing.T, mode string, reload reloading) {
 		addr := unused(t)

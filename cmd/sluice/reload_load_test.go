@@ -40,7 +40,7 @@ func TestRandomReloads(t *testing.T) {
 	}
 }
 
-// randomReloads reloads under so many short connections a second, and long streams.
+// randomReloads reloads under short connections, that many a second, and long streams.
 func randomReloads(t *testing.T, mode, steering string, reloads, short, long int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

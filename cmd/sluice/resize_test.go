@@ -13,7 +13,7 @@ import (
 )
 
 // startChangingAsNobody is startChanging for a user who may load no program into the
-// kernel. Who runs the test may change its file.
+// kernel. The user that runs the test may change its file.
 func startChangingAsNobody(t *testing.T, mode, text string) *changing {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-unprivileged-") // t.TempDir is closed to other users
@@ -57,7 +57,7 @@ func (c *changing) writeReadable(text string) {
 	}
 }
 
-// resizing runs a body over both modes and all that decides who gets a connection.
+// resizing runs a body over both modes and all that decides which acceptor gets a connection.
 func resizing(t *testing.T, ways []string, body func(t *testing.T, start func(count int) *resized)) {
 	if testing.Short() {
 		ways = ways[:1]
@@ -164,7 +164,7 @@ func TestResizeUnderLoad(t *testing.T) {
 			if len(serving) != count {
 				t.Errorf("%v serve, want %d", serving, count)
 			}
-			// Who holds no session is gone after some seconds.
+			// An acceptor that holds no session is gone after some seconds.
 			if n := max(len(before)-count, 0) + len(already); len(leaving) > n || len(leaving) < n && r.even {
 				t.Errorf("%v leave, want %d", leaving, n)
 			}
@@ -199,8 +199,8 @@ func TestResizeUnderLoadWithMigration(t *testing.T) {
 	withMigration(t, "^TestResizeUnderLoad$/^goroutine$/^(hash|least|hand_off)$")
 }
 
-// Where no program can keep connections away from who leaves, as on a shared port,
-// clients may have to knock twice, and are served.
+// Where no program can keep connections away from one that leaves, as on a shared
+// port, clients may have to knock twice, and are served.
 func TestResizeOfASharedListener(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		addr := unused(t)
@@ -263,7 +263,7 @@ func TestResizeKeepsExactBalance(t *testing.T) {
 }
 
 // An acceptor that left is shown as it was until its last session ends, then no more;
-// who gets its number begins at zero.
+// the next with its number begins at zero.
 func TestResizeUsesNumbersAgain(t *testing.T) {
 	resizing(t, []string{"hash", "least"}, func(t *testing.T, start func(int) *resized) {
 		r := start(2)
@@ -313,7 +313,7 @@ func TestResizeUsesNumbersAgain(t *testing.T) {
 		c.join(t, r.addr, 40, 4, false)
 		r.held(40)
 		if got := r.heldBy(1); got == 0 {
-			t.Error("who has the number again gets nothing")
+			t.Error("the next with the number gets nothing")
 		}
 		c.leave(t)
 		r.held(0)

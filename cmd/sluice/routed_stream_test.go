@@ -14,7 +14,7 @@ func clientHello(t *testing.T, name string) string {
 	end, other := net.Pipe()
 	defer end.Close()
 	defer other.Close()
-	go func() { _ = tls.Client(end, &tls.Config{ServerName: name}).Handshake() }() // nobody answers
+	go func() { _ = tls.Client(end, &tls.Config{ServerName: name}).Handshake() }() // there is no answer
 	_ = other.SetDeadline(time.Now().Add(patience))
 	b := make([]byte, 16<<10)
 	n, err := other.Read(b)

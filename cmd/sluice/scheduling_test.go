@@ -14,7 +14,7 @@ import (
 )
 
 // A busy acceptor is scheduled in batches, one with a single client at work is not,
-// and whoever wants neither has neither.
+// and a service that wants neither has neither.
 func TestScheduling(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		backend := echoing(t).addr

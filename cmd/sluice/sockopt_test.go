@@ -48,7 +48,7 @@ func TestRefusedSocketOptions(t *testing.T) {
 	})
 }
 
-// Without the right to mark packets there is no start, and it is said why.
+// Without the right to mark packets there is no start, and the error says why.
 func TestMarkTakesARight(t *testing.T) {
 	if syscall.Geteuid() == 0 {
 		setpriv := need(t, "setpriv", "util-linux")

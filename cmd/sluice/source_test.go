@@ -19,7 +19,7 @@ func clientsFrom(first string, n int) []netip.Addr {
 
 // Two instances, one of which sees IPv4 clients as IPv6 and has its backends written in
 // another order. A client has one backend, whichever acceptor of whichever instance
-// takes it, and when that fails one other; nobody else is moved.
+// takes it, and when that fails one other; no other is moved.
 func TestSourceHash(t *testing.T) {
 	needIPv6(t)
 	modes(t, func(t *testing.T, mode string) {

@@ -108,7 +108,7 @@ func TestSourceSessions(t *testing.T) {
 }
 
 // A rate lets its burst in and no more, over all acceptors, for a source and for the
-// listener; who is delayed is served later.
+// listener; a delayed client is served later.
 func TestRates(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		text := func(lines ...string) string {

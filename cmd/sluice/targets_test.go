@@ -53,8 +53,8 @@ func TestLoop(t *testing.T) {
 	})
 }
 
-// A source that is no address of this machine is said at the start, and as it is; nobody
-// waits for it.
+// A source that is no address of this machine is said at the start, and as it is; no
+// session waits for it.
 func TestSourceThatIsNotHere(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		text := acceptorsTable(1, "hash") + listenerAt("main", "127.0.0.1:0", "app") +

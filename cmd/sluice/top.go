@@ -65,7 +65,7 @@ type look struct {
 }
 
 // run shows the screen until q or a signal. A first look that fails is an error: there is
-// nothing to show. A later one is told of, and the next may succeed: sluice may have been
+// nothing to show. A later one is shown, and the next may succeed: sluice may have been
 // started anew.
 func (s *screen) run(out *os.File, interval time.Duration, ask func() (metrics.Snapshot, error), signals <-chan os.Signal) error {
 	first, err := ask()
@@ -106,7 +106,7 @@ func (s *screen) run(out *os.File, interval time.Duration, ask func() (metrics.S
 			if !open || key == "q" || key == "\x03" {
 				return nil
 			}
-			if key == "\x0c" { // Ctrl-L: somebody else has written there
+			if key == "\x0c" { // Ctrl-L: another program has written there
 				p.forget()
 			}
 			s.key(key)

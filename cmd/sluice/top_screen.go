@@ -120,7 +120,7 @@ var topHelp = []string{
 	"SHARE        of what was accepted in the last minute; | is 1/n",
 }
 
-// lines draws the screen: never more than height, each cut to width by whoever writes it.
+// lines draws the screen: never more than height, each cut to width by the painter.
 func (s *screen) lines(width, height int) []line {
 	all := []line{s.head()}
 	if s.help {

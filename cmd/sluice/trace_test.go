@@ -42,7 +42,7 @@ const traceTable = "[log]\ntrace = true\n"
 func TestTrace(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		dead, alive := refusing(t), echoing(t).addr
-		fresh := refusing(t) // one that nobody knows to be dead
+		fresh := refusing(t) // one that is not known to be dead
 		text := func(log string) string {
 			return log + acceptorsTable(2, "auto") + listenerAt("main", "127.0.0.1:0", "app", `deny = ["127.6.0.0/16"]`) + poolOf("app", []string{dead, alive}, `pick = "first"`)
 		}
@@ -113,8 +113,8 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// The sessions that end with their worker are told as that, and those of its successor are
-// others.
+// The sessions that end with their worker are shown as that, and those of its successor
+// are others.
 func TestTraceOfKilledWorker(t *testing.T) {
 	t.Parallel()
 	c := startChanging(t, "process", traceTable+acceptorsTable(1, "auto")+listenerAt("main", "127.0.0.1:0", "main")+poolOf("main", []string{echoing(t).addr}))
@@ -146,8 +146,8 @@ func expectBroken(t *testing.T, conn net.Conn) {
 	}
 }
 
-// What the ring has forgotten is not told, and it is said how far it goes back; of the newest
-// sessions of a client no more are told than were asked for.
+// What the ring has forgotten is not shown, but how far it goes back is; of the newest
+// sessions of a client no more are shown than were asked for.
 func TestTraceForgets(t *testing.T) {
 	t.Parallel()
 	var dead []string

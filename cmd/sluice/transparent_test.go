@@ -83,7 +83,7 @@ func (n namespace) dial(t *testing.T, addr string) (c *net.TCPConn) {
 	return c
 }
 
-// sayWho is a backend that says who came to it, and then sends back what it gets.
+// sayWho is a backend that names the client that came to it, and then sends back what it gets.
 func sayWho(c *net.TCPConn) {
 	defer c.Close()
 	if _, err := fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP); err == nil {
@@ -159,7 +159,7 @@ func TestTransparentPool(t *testing.T) {
 			}
 			eventually(t, patience, "both ways are spliced", func() bool { return s.moved(`path="splice"`)-before >= 2*size })
 
-			// Who has no backend of its family is told so, and no backend is the worse for it.
+			// A client without a backend of its family hears so, and no backend is the worse for it.
 			far.clients.in(t, func() error {
 				if c, err := net.DialTimeout("tcp", to("four", "[fd78::1]"), patience); err == nil { // or the RST was faster
 					c.Close()
@@ -191,7 +191,7 @@ func TestTransparentPool(t *testing.T) {
 	})
 }
 
-// Without the right to it there is no start, and it is said why.
+// Without the right to it there is no start, and the error says why.
 func TestTransparentTakesARight(t *testing.T) {
 	if syscall.Geteuid() != 0 {
 		t.Skip("only root has it to lose")

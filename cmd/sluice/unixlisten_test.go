@@ -33,7 +33,7 @@ func connectUnix(address string) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), c.SetDeadline(time.Now().Add(patience))
 }
 
-// answers says whether somebody listens there.
+// answers says whether a process listens there.
 func answers(address string) bool {
 	c, err := connectUnix(address)
 	if err == nil {
@@ -47,8 +47,9 @@ func boundTo(name string, binds []string, pool string, lines ...string) string {
 	return fmt.Sprintf("[listener.%s]\nbind = %s\npool = %q\n%s\n", name, quoted(binds), pool, strings.Join(lines, "\n"))
 }
 
-// A listener on a path, an abstract name and a port: bytes, half-closes, what is left
-// behind by who does not wait, streams by splice, an even share, and no file at the end.
+// A listener on a path, an abstract name and a port: bytes, half-closes, what a client
+// leaves behind that does not wait, streams by splice, an even share, and no file at the
+// end.
 func TestUnixListener(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		dir := socketDir(t)
@@ -107,7 +108,7 @@ func TestUnixListener(t *testing.T) {
 			return strings.Contains(string(b), `"local":"`+path+`"`) && strings.Contains(string(b), `"reason":"client_eof"`) && !strings.Contains(string(b), `"client":`)
 		})
 		s.signal(syscall.SIGTERM)
-		eventually(t, patience, "nobody new is served", func() bool { return !answers(path) })
+		eventually(t, patience, "no new client is served", func() bool { return !answers(path) })
 		s.signal(syscall.SIGTERM)
 		s.wait(stopWithin)
 		if entries, _ := filepath.Glob(filepath.Join(dir, "*")); len(entries) != 1 {
@@ -128,9 +129,9 @@ func thereAndBack(t *testing.T, c *net.UnixConn, n int64) {
 	}
 }
 
-// A reload keeps the socket where it can, and nobody who connects notices: not when rights,
-// pool, the number of acceptors or the listener's name change. Another path is another
-// socket, and the file of the old one goes. A refused reload leaves all as it is.
+// A reload keeps the socket where it can, and no client notices: not when rights, pool,
+// the number of acceptors or the listener's name change. Another path is another socket,
+// and the file of the old one goes. A refused reload leaves all as it is.
 func TestReloadUnixListener(t *testing.T) {
 	changes(t, func(t *testing.T, mode string, reload reloading) {
 		dir := socketDir(t)
@@ -146,7 +147,7 @@ func TestReloadUnixListener(t *testing.T) {
 		}
 		stopped := make(chan struct{})
 		faults := make(chan error, 1)
-		go func() { // who comes all the time
+		go func() { // clients come all the time
 			defer close(faults)
 			for {
 				select {
@@ -215,7 +216,8 @@ func fileOf(t *testing.T, path string) os.FileInfo {
 	return info
 }
 
-// Behind one queue nobody waits for an acceptor that hangs or died, whoever was woken for him.
+// Behind one queue no client waits for an acceptor that hangs or died, whichever was woken for
+// it.
 func TestUnixListenerWithoutAnAcceptor(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {
 		t.Setenv("GOGC", "off") // see stoppable
@@ -274,8 +276,8 @@ func TestUnixListenerOfTheDead(t *testing.T) {
 	})
 }
 
-// Who has no address tells none: a backend that wants a header gets UNKNOWN, or LOCAL.
-// What the client's own header says counts instead.
+// A client without an address has none to tell: a backend that wants a header gets
+// UNKNOWN, or LOCAL. What the client's own header says counts instead.
 func TestUnixListenerAndProxyHeaders(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		dir := socketDir(t)

@@ -149,7 +149,7 @@ func TestClientLeavesWhileWaiting(t *testing.T) {
 	})
 }
 
-// Sessions that wait are let end by a drain, as others are: served when the backend
+// A drain lets sessions that wait end, as it does others: served when the backend
 // comes, and cut when its time is over.
 func TestDrainWhileClientsWait(t *testing.T) {
 	modes(t, func(t *testing.T, mode string) {

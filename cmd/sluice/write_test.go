@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Verbs over HTTP are taken from who has the token, once a reload allows it, and no longer
-// when one forbids it.
+// Verbs over HTTP are taken from callers with the token, once a reload allows it, and no
+// longer when one forbids it.
 func TestVerbsOverHTTP(t *testing.T) {
 	modesTogether(t, func(t *testing.T, mode string) {
 		const token = "a-token-of-more-than-16"
