@@ -87,8 +87,7 @@ func pageParts(t *testing.T, tab *browser.Tab) {
 		checked bool
 	}{{390, "light", true}, {1440, "light", true}, {2560, "light", false}, {390, "dark", false}, {1440, "dark", true}, {2560, "dark", false}} {
 		where := fmt.Sprintf("%s, %d px", look.theme, look.width)
-		tab.Look(look.width, 900, look.theme)
-		tab.Until(fmt.Sprintf(`innerWidth === %d && [...document.querySelectorAll('.chart')].every(c => +c.querySelector('svg').getAttribute('width') === c.clientWidth)`, look.width))
+		lookAt(tab, look.width, look.theme)
 		if wide := browser.Eval[int](tab, `document.documentElement.scrollWidth`); wide > look.width {
 			t.Errorf("%s: the page is %d px wide", where, wide)
 		}
@@ -100,6 +99,12 @@ func pageParts(t *testing.T, tab *browser.Tab) {
 		}
 	}
 	clean(t, tab, r.addr)
+}
+
+// lookAt shows the page at a width, and waits until its charts are as wide as that.
+func lookAt(tab *browser.Tab, width int, theme string) {
+	tab.Look(width, 900, theme)
+	tab.Until(fmt.Sprintf(`innerWidth === %d && [...document.querySelectorAll('.chart')].every(c => +c.querySelector('svg').getAttribute('width') === c.clientWidth)`, width))
 }
 
 // A listener with routes has a table of them, and what took none; of a thousand the busiest
@@ -131,8 +136,7 @@ func pageRoutes(t *testing.T, tab *browser.Tab) {
 	axe := axeSource(t)
 	for _, theme := range []string{"light", "dark"} {
 		for _, width := range []int{390, 1440, 2560} {
-			tab.Look(width, 900, theme)
-			tab.Until(fmt.Sprintf(`innerWidth === %d`, width))
+			lookAt(tab, width, theme)
 			if wide := browser.Eval[int](tab, `document.documentElement.scrollWidth`); wide > width {
 				t.Errorf("%s, %d px: the page is %d px wide", theme, width, wide)
 			}
