@@ -82,6 +82,34 @@ func TestListenerInANamespace(t *testing.T) {
 	})
 }
 
+// A listener that leaves a port that others share in a namespace sends new clients to them: it looks for
+// the sockets that are its own there.
+func TestSharedListenerInANamespace(t *testing.T) {
+	inOwnNetwork(t, func(t *testing.T) {
+		blue := newNamespace(t)
+		blue.run("ip link set lo up")
+		port := 7450
+		modes(t, func(t *testing.T, mode string) {
+			port++
+			addr := local(port)
+			start := func(name byte) *instance {
+				return sluice(t, mode, "-c", configFile(t, acceptorsTable(2, "auto")+
+					listenerAt("main", addr, "app", "share = true", fmt.Sprintf("netns = \"/proc/%s/ns/net\"", blue.pid))+poolOf("app", []string{namer(t, name).addr})))
+			}
+			first := start('a')
+			start('b')
+			if status := first.stop(); status != exitOK || !strings.Contains(first.logged(), "new connections go to others that share the port") {
+				t.Errorf("exit status %d", status)
+			}
+			for range 8 {
+				if name := askName(t, blue.dial(t, addr)); name != 'b' {
+					t.Errorf("%q serves", name)
+				}
+			}
+		})
+	})
+}
+
 // Without the right to enter it there is no start, and the error says why.
 func TestNamespaceTakesARight(t *testing.T) {
 	if syscall.Geteuid() != 0 {

@@ -241,9 +241,9 @@ func dropsOf(fds []int) ([]uint64, error) {
 }
 
 // unexpectedSignatures is how many signed segments the kernel has dropped for want of a
-// key, in this network namespace.
+// key, in the network namespace of this thread.
 func unexpectedSignatures() (uint64, error) {
-	b, err := os.ReadFile("/proc/self/net/netstat")
+	b, err := os.ReadFile("/proc/thread-self/net/netstat")
 	if err != nil {
 		return 0, err
 	}
@@ -259,14 +259,14 @@ func unexpectedSignatures() (uint64, error) {
 		}
 		names = words
 	}
-	return 0, errors.New("/proc/self/net/netstat: no TCPMD5Unexpected")
+	return 0, errors.New("/proc/thread-self/net/netstat: no TCPMD5Unexpected")
 }
 
 // countListening is how many sockets of any process listen on exactly addr.
 func countListening(addr netip.AddrPort) (n int, err error) {
-	file := "/proc/self/net/tcp"
+	file := "/proc/thread-self/net/tcp"
 	if addr.Addr().Is6() {
-		file = "/proc/self/net/tcp6"
+		file = "/proc/thread-self/net/tcp6"
 	}
 	f, err := os.Open(file)
 	if err != nil {
