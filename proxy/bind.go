@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"os"
 
 	"sluice/metrics"
 	"sluice/proxy/access"
@@ -16,6 +17,7 @@ type View struct {
 	Groups map[metrics.ID]Group   // of each of the Plan's listeners
 	Mail   []int                  // by seat, where to pass a connection on to; -1 = none is there
 	Access map[uint64]*access.Set // by the number that listeners' Guards have
+	Netns  map[uint64]*os.File    // network namespaces, by the number that pools have; 0 = the acceptor's own, which is there if another is. They are kept as long as a Bound needs them
 }
 
 // Sockets are one seat's descriptors.
@@ -79,6 +81,7 @@ type pooled struct {
 	budget     *budget // of retries; nil = no bound. The loop's alone
 	complained int64   // clock at which the operator last heard of a lack
 	origins    origins
+	network    *network   // nil = the acceptor's own. See network_linux.go
 	plain      bool       // it was told that the kernel has no Multipath TCP
 	own        []*selfish // by target: those that may be this service itself; nil = none is. See loop.go
 }
@@ -97,7 +100,9 @@ func (a *Acceptor) Bind(plan *Plan, v View) (*Bound, error) {
 	for _, s := range plan.Seats {
 		b.siblings = append(b.siblings, sibling{s.Number, a.Board.Acceptor(s.Number)})
 	}
-	b.bindPools(a, a.lastBound)
+	if err := b.bindPools(a, v, a.lastBound); err != nil {
+		return nil, fmt.Errorf("acceptor %d: %w", a.Seat, err)
+	}
 	if err := b.bindListeners(a, v); err != nil {
 		return nil, fmt.Errorf("acceptor %d: %w", a.Seat, err)
 	}
@@ -107,7 +112,7 @@ func (a *Acceptor) Bind(plan *Plan, v View) (*Bound, error) {
 
 // bindPools keeps the picker of a pool whose targets are as before: it goes on with
 // its turns, whichever of the two Plans runs.
-func (b *Bound) bindPools(a *Acceptor, before *Bound) {
+func (b *Bound) bindPools(a *Acceptor, v View, before *Bound) (err error) {
 	var last *Plan
 	if before != nil {
 		last = before.plan
@@ -127,8 +132,12 @@ func (b *Bound) bindPools(a *Acceptor, before *Bound) {
 		made.budget = budgetOf(p.RetryBudget, before.budget(p.ID))
 		made.own = selfishOf(p, b.plan.Own)
 		made.origins = newOrigins(made, a.Seat)
+		if made.network, err = networkOf(p, v); err != nil {
+			return err
+		}
 		b.pools[p.ID] = made
 	}
+	return nil
 }
 
 func (b *Bound) bindListeners(a *Acceptor, v View) error {

@@ -23,6 +23,7 @@ func (a *Acceptor) commit(b *Bound) {
 	}
 	b.keep(old)
 	a.bound, a.serving[0].sockets = b, b.own
+	clear(a.settling[:cap(a.settling)]) // nothing of old is held any longer
 	a.settling = a.settling[:0]
 	touched := false
 	for _, l := range b.listeners {

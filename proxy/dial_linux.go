@@ -106,10 +106,10 @@ func (a *Acceptor) socketTo(p *pooled, to netip.AddrPort) (int, syscall.Errno) {
 	if !p.reaches(family) {
 		return -1, syscall.EAFNOSUPPORT
 	}
-	fd, errno := a.sys.Socket(family, p.Multipath)
+	fd, errno := a.socket(p, family, p.Multipath)
 	if p.Multipath && noMultipath(errno) {
 		a.tellNoMultipath(p, errno)
-		fd, errno = a.sys.Socket(family, false)
+		fd, errno = a.socket(p, family, false)
 	}
 	return fd, errno
 }
@@ -139,7 +139,7 @@ func (a *Acceptor) begin(fd int, p *pooled, to netip.AddrPort, from netip.Addr, 
 		class, errno := a.beginAs(fd, p, from, to)
 		return fd, class, errno
 	}
-	class, errno := a.way(fd, to)
+	class, errno := a.way(fd, p, to)
 	return fd, class, errno
 }
 

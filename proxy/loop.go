@@ -32,13 +32,15 @@ const askAgain = 20 * time.Millisecond
 
 // selfishOf are those of a pool's targets, in their order, that may be one of the
 // addresses that the service itself listens on; nil if none may.
-func selfishOf(p *pool.Pool, own []netip.AddrPort) (found []*selfish) {
+func selfishOf(p *pool.Pool, own []Own) (found []*selfish) {
 	if len(own) == 0 {
 		return nil
 	}
 	ports := make(map[uint16]bool, len(own))
 	for _, o := range own {
-		ports[o.Port()] = true
+		if mayBe(o, p) {
+			ports[o.Addr.Port()] = true
+		}
 	}
 	for i := range p.Targets {
 		if !ports[p.Targets[i].Addr.Port()] {
@@ -46,8 +48,8 @@ func selfishOf(p *pool.Pool, own []netip.AddrPort) (found []*selfish) {
 		}
 		to := meant(p.Targets[i].Addr, p.Sources)
 		for _, o := range own {
-			s := covers(o, to)
-			if s == nil {
+			s := covers(o.Addr, to)
+			if s == nil || !mayBe(o, p) {
 				continue
 			}
 			if found == nil {
@@ -100,7 +102,7 @@ func (a *Acceptor) isOwn(p *pooled, target int) bool {
 	}
 	if s.asked == 0 || a.now-s.asked >= int64(askAgain) {
 		s.asked = a.now
-		s.is = a.sys.SourceTo(s.to) == s.to.Addr().WithZone("")
+		s.is = a.sourceTo(p, s.to) == s.to.Addr().WithZone("")
 	}
 	return s.is
 }

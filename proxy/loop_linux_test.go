@@ -40,7 +40,7 @@ func TestSelfish(t *testing.T) {
 		if test.source != "" {
 			p.Sources = []netip.Addr{netip.MustParseAddr(test.source)}
 		}
-		found := selfishOf(p, []netip.AddrPort{netip.MustParseAddrPort(test.own)})
+		found := selfishOf(p, []Own{{Addr: netip.MustParseAddrPort(test.own)}})
 		got := ""
 		switch {
 		case found == nil:
@@ -63,7 +63,7 @@ func TestLoopEnds(t *testing.T) {
 	own := func(at ...string) func(*Plan) {
 		return func(p *Plan) {
 			for _, a := range at {
-				p.Own = append(p.Own, netip.MustParseAddrPort(a))
+				p.Own = append(p.Own, Own{Addr: netip.MustParseAddrPort(a)})
 			}
 		}
 	}
@@ -108,7 +108,7 @@ func TestLoopEnds(t *testing.T) {
 // The kernel's answer is forgotten: the address may come to this machine, or leave it.
 func TestLoopIsAskedAgain(t *testing.T) {
 	w := newWorld(t, func(p *Plan) {
-		p.Own = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80")}
+		p.Own = []Own{{Addr: netip.MustParseAddrPort("0.0.0.0:80")}}
 		p.Pools[0].Targets = p.Pools[0].Targets[:1]
 	})
 	w.relaying()

@@ -124,16 +124,16 @@ func (a *Acceptor) from(fd int, p *pooled, k int, to netip.AddrPort) (metrics.Co
 	case errno != 0:
 		return classifyConnect(errno), errno
 	}
-	return a.way(fd, to)
+	return a.way(fd, p, to)
 }
 
 // way connects a socket that is bound as it should be.
-func (a *Acceptor) way(fd int, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
+func (a *Acceptor) way(fd int, p *pooled, to netip.AddrPort) (metrics.ConnectError, syscall.Errno) {
 	errno := a.sys.Connect(fd, to)
 	switch {
 	case errno == syscall.EINPROGRESS:
 		return 0, errno
-	case errno == syscall.EADDRNOTAVAIL && !a.sys.SourceTo(to).IsValid():
+	case errno == syscall.EADDRNOTAVAIL && !a.sourceTo(p, to).IsValid():
 		return metrics.ConnectNoFamily, errno
 	}
 	return classifyConnect(errno), errno

@@ -24,11 +24,17 @@ type Plan struct {
 	Seats       []Seat // the acceptors that there are
 	Listeners   []Listener
 	Pools       []pool.Pool
-	Own         []netip.AddrPort // where the service listens; 0.0.0.0 and :: = all addresses of a family
+	Own         []Own // where the service listens
 
 	once     sync.Once
 	prepared map[metrics.ID]*pool.Prepared
 	targets  map[metrics.ID]place
+}
+
+// Own is an address that the service listens on; 0.0.0.0 and :: = all addresses of a family.
+type Own struct {
+	Addr  netip.AddrPort
+	Netns uint64 `json:"Netns,omitempty"` // the network namespace that it is of, as pools have it
 }
 
 // place is where a Plan has a target: its pool's index, and its own there.

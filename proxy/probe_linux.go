@@ -133,7 +133,7 @@ func (a *Acceptor) beginProbe(slot int32, r *probe, p *pooled, to netip.AddrPort
 	if !p.reaches(sys.FamilyOf(to)) {
 		return classifyConnect(syscall.EAFNOSUPPORT), syscall.EAFNOSUPPORT
 	}
-	fd, errno := a.sys.Socket(sys.FamilyOf(to), false) // a Multipath TCP socket can't hold its ACK back
+	fd, errno := a.socket(p, sys.FamilyOf(to), false) // a Multipath TCP socket can't hold its ACK back
 	if errno != 0 {
 		return classifyConnect(errno), errno
 	}

@@ -30,6 +30,7 @@ type world struct {
 	peer      netip.AddrPort // address of the other end
 	local     netip.AddrPort // and of this one
 	comesFrom netip.Addr     // where a connection would come from
+	network   int            // the descriptor of the network namespace that the thread is in
 	batch     []bool         // what scheduling was asked for
 	elapsed   time.Duration  // the clock stands still but for pass
 }
@@ -94,7 +95,7 @@ func (w *world) apply(plan *Plan) {
 			w.a.Board.Weights()[t.ID.Index()].Store(int64(t.Weight) * pool.WeightScale)
 		}
 	}
-	b, err := w.a.Bind(plan, View{Own: Sockets{Listeners: map[metrics.ID]int{webID: fakeListener}, Mail: -1}})
+	b, err := w.a.Bind(plan, View{Own: Sockets{Listeners: map[metrics.ID]int{webID: fakeListener}, Mail: -1}, Netns: fakeNetworks})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -145,6 +146,13 @@ func (w *world) play() {
 			return w.open(), 0
 		},
 		Age: func(fd int) time.Duration { w.at(fd); return 0 },
+		Enter: func(network int) syscall.Errno {
+			if e := w.fault("enter"); e != 0 {
+				return e
+			}
+			w.network = network
+			return 0
+		},
 		Socket: func(_ int, multipath bool) (int, syscall.Errno) {
 			if multipath {
 				if e := w.fault("multipath"); e != 0 {

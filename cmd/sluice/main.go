@@ -22,6 +22,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -74,6 +75,11 @@ func commands() []command {
 		{"version", "", "the version of this binary", version},
 	}
 }
+
+// The first thread is kept for main. By its network namespace a process is looked at from outside
+// (/proc/PID/net, nsenter -t PID), and who enters another one for netns must not do so on this thread: it could
+// not even end there, as others do.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if len(os.Args) > 1 && (os.Args[1] == "run" || os.Args[1] == "demo") {

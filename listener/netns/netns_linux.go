@@ -19,23 +19,33 @@ func Within(path string, do func() error) error {
 	if path == "" {
 		return do()
 	}
+	fd, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return within(fd, path, do)
+}
+
+func open(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // a FIFO is none, and not waited for
+	if err != nil {
+		return -1, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+func within(fd int, path string, do func() error) error {
 	done := make(chan error)
-	go enter(path, do, done)
+	go enter(fd, path, do, done)
 	return <-done
 }
 
 // enter does it on a thread of its own, which is never unlocked: it ends with the goroutine,
 // and no other is given one that is in another namespace.
-func enter(path string, do func() error, done chan<- error) {
+func enter(fd int, path string, do func() error, done chan<- error) {
 	runtime.LockOSThread()
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		done <- fmt.Errorf("network namespace %s: %w", path, err)
-		return
-	}
-	err = unix.Setns(fd, unix.CLONE_NEWNET)
-	unix.Close(fd)
-	if err != nil {
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		done <- fmt.Errorf("network namespace %s: setns: %w (it needs CAP_SYS_ADMIN)", path, err)
 		return
 	}

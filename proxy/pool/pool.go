@@ -36,6 +36,7 @@ type Pool struct {
 	Transparent    bool          // the source address is the client's own; then there are no Sources
 	Multipath      bool          // connections speak Multipath TCP where the kernel and the target can
 	Early          Early         // what a socket is given before it connects
+	Netns          uint64        // the number of the network namespace that connections are made in; 0 = the acceptor's own
 	SendProxy      SendProxy     // what a session is introduced with
 	Ejection       Ejection
 	Queue          int           // sessions at a time that may wait for a place at a target that has MaxSessions, over all acceptors; 0 = none

@@ -199,6 +199,7 @@ type Pool struct {
 	TOS               int           // the same
 	Mark              int           // the same
 	Interface         string        // the same
+	Netns             string        // the network namespace that its backends are connected to from: its path or name; "" = sluice's own. See NetnsPath
 	OnDown            string        // OnDownStay or OnDownCut: what becomes of sessions on a target that checks find down
 	PanicBelow        float64       // 0..1: with a smaller share of healthy targets all are used; 0 = never
 	SlowStart         time.Duration // in which the share of one that has recovered or joined grows; 0 = none

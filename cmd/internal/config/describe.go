@@ -50,6 +50,9 @@ func (c Config) Describe(w io.Writer, needs string) error {
 		if p.Transparent {
 			row("", "connects with the client's own address")
 		}
+		if p.Netns != "" {
+			row("", "connects in network namespace %s", p.NetnsPath())
+		}
 		if p.MPTCP {
 			row("", "connects by Multipath TCP where the backend can")
 		}

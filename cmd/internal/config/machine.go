@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"sluice/listener/netns"
 )
 
 // addressesHere are the addresses that this machine has now; ok is false where that can't be told.
@@ -38,7 +40,8 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 			if path, is := d.UnixPath(); is {
 				byPath[filepath.Clean(path)] = claim{key: pathOf("listener", l.Name) + ".bind", text: d.Address}
 			}
-			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok && l.Netns == "" {
+			if c, ok := newClaim(pathOf("listener", l.Name)+".bind", d.Address, d.IPv6Only); ok {
+				c.netns = l.NetnsPath()
 				byPort[c.port] = append(byPort[c.port], c)
 			}
 		}
@@ -50,11 +53,11 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 		b.fault(b.origin[pathOf("pool", p.Name)+".backends"], "%s is this sluice itself, which listens there by %s = %q", backend.Address, c.key, c.text)
 	}
 	own := sync.OnceValue(func() []netip.Addr { all, _ := here(); return all })
-	isOwn := func(ip netip.Addr) bool { return slices.Contains(own(), ip) }
 	for _, p := range b.config.Pools {
+		isOwn := func(ip netip.Addr) bool { return p.Netns == "" && slices.Contains(own(), ip) } // what another namespace has is not looked at
 		for _, backend := range p.Backends {
 			if path, is := backend.UnixPath(); is {
-				if c, own := byPath[filepath.Clean(path)]; own {
+				if c, own := byPath[filepath.Clean(path)]; own && (path[0] != '@' || p.Netns == "") {
 					report(p, backend, c)
 				}
 				continue
@@ -65,7 +68,7 @@ func (b *builder) checkLoops(here func() ([]netip.Addr, bool)) {
 			}
 			addresses := meantBy(host, p.Source)
 			i := slices.IndexFunc(byPort[port], func(c claim) bool {
-				return slices.ContainsFunc(addresses, func(ip netip.Addr) bool { return c.takes(ip, isOwn) })
+				return c.netns == p.NetnsPath() && slices.ContainsFunc(addresses, func(ip netip.Addr) bool { return c.takes(ip, isOwn) })
 			})
 			if i >= 0 {
 				report(p, backend, byPort[port][i])
@@ -118,25 +121,41 @@ func (c Config) Doubts() (all []string) {
 		return all
 	}
 	for _, p := range c.Pools {
-		path := pathOf("pool", p.Name)
-		if argv := p.Health.Command; len(argv) > 0 && p.Health.Check == CheckCommand {
-			if _, err := exec.LookPath(argv[0]); err != nil {
-				all = append(all, fmt.Sprintf("%s.health.command: %v: until it can be run, no backend of this pool is checked", path, err))
+		// One that can't be entered has no doubts of its own: see control.Refusals.
+		_ = netns.Within(p.NetnsPath(), func() error {
+			has, ok := here, true
+			if p.Netns != "" {
+				has, ok = addressesHere()
 			}
+			if ok {
+				all = append(all, p.doubts(has)...)
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// doubts are those about p where its backends are connected to from, which has the addresses here.
+func (p Pool) doubts(here []netip.Addr) (all []string) {
+	path := pathOf("pool", p.Name)
+	if argv := p.Health.Command; len(argv) > 0 && p.Health.Check == CheckCommand {
+		if _, err := exec.LookPath(argv[0]); err != nil {
+			all = append(all, fmt.Sprintf("%s.health.command: %v: until it can be run, no backend of this pool is checked", path, err))
 		}
-		all = append(all, sourceDoubts(path, p.Source, here)...)
-		for _, b := range p.Backends {
-			if path, is := b.UnixPath(); is && socketMissing(path) {
-				all = append(all, fmt.Sprintf("%s.backends: there is no unix socket %s: until there is, no session gets there", pathOf("pool", p.Name), path))
-			}
-			host, _, err := splitPort(b.Address)
-			if err != nil {
-				continue
-			}
-			if ip, err := parseIP(host); err == nil {
-				if doubt := zoneDoubt(ip); doubt != "" {
-					all = append(all, fmt.Sprintf("%s.backends: %s: %s", path, b.Address, doubt))
-				}
+	}
+	all = append(all, sourceDoubts(path, p.Source, here)...)
+	for _, b := range p.Backends {
+		if file, is := b.UnixPath(); is && socketMissing(file) {
+			all = append(all, fmt.Sprintf("%s.backends: there is no unix socket %s: until there is, no session gets there", path, file))
+		}
+		host, _, err := splitPort(b.Address)
+		if err != nil {
+			continue
+		}
+		if ip, err := parseIP(host); err == nil {
+			if doubt := zoneDoubt(ip); doubt != "" {
+				all = append(all, fmt.Sprintf("%s.backends: %s: %s", path, b.Address, doubt))
 			}
 		}
 	}

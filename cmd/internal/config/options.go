@@ -182,6 +182,7 @@ var options = []option{
 	{"pool.*.tos", live, integer(0, 255), func(s scope) any { return &s.p.TOS }},
 	{"pool.*.mark", live, integer(0, math.MaxInt32), func(s scope) any { return &s.p.Mark }},
 	{"pool.*.interface", live, interfaceName, func(s scope) any { return &s.p.Interface }},
+	{"pool.*.netns", live, netnsName, func(s scope) any { return &s.p.Netns }},
 	{"pool.*.on_down", live, oneOf(OnDownStay, OnDownCut), func(s scope) any { return &s.p.OnDown }},
 	{"pool.*.panic_below", live, fraction, func(s scope) any { return &s.p.PanicBelow }},
 	{"pool.*.slow_start", live, duration(0, maxSlowStart), func(s scope) any { return &s.p.SlowStart }},

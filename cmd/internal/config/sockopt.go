@@ -38,9 +38,15 @@ var netnsName = checkedText(`the name of a network namespace, such as "blue", it
 })
 
 // NetnsPath is where the network namespace of l is found; "" = it is sluice's own.
-func (l Listener) NetnsPath() string {
-	if l.Netns == "" || filepath.IsAbs(l.Netns) {
-		return l.Netns
+func (l Listener) NetnsPath() string { return netnsPath(l.Netns) }
+
+// NetnsPath is where the network namespace is found that connections to p's backends are made
+// from; "" = it is sluice's own.
+func (p Pool) NetnsPath() string { return netnsPath(p.Netns) }
+
+func netnsPath(text string) string {
+	if text == "" || filepath.IsAbs(text) {
+		return text
 	}
-	return netnsDir + l.Netns
+	return netnsDir + text
 }

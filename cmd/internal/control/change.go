@@ -1,7 +1,6 @@
 package control
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -31,9 +30,6 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 	if err := s.checkNeeds(c, before); err != nil {
 		return err
 	}
-	if err := errors.Join(Refusals(c)...); err != nil {
-		return err
-	}
 	next := &state{config: c, sha256: sha256, addresses: addrs, generation: before.generation + 1}
 	added, err := s.seatAcceptors(next, before, now, &undo)
 	if err != nil {
@@ -47,6 +43,9 @@ func (s *service) change(c config.Config, sha256 string, addrs addresses) (err e
 		return err
 	}
 	if err := next.gatherPools(before, s.ledger, s.board); err != nil {
+		return err
+	}
+	if err := next.openNetworks(); err != nil {
 		return err
 	}
 	next.keepAddresses(before)
@@ -232,6 +231,7 @@ func (s *service) commit(next *state) {
 	s.tellMerged(before, next)
 	s.admission.keep(next.fronts)
 	s.movement.committed(before, next)
+	letGoNetworks(before, next)
 }
 
 // replace makes next the state that is in force.

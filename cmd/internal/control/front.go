@@ -29,6 +29,8 @@ type front struct {
 	leaving *departure // nil = it serves
 	goneIn  uint64     // the first Plan without it
 
+	network uint64 // the number of the network namespace that it is of, as Plans have it
+
 	admitted *admitted // who may connect; nil = all clients
 }
 
@@ -102,7 +104,7 @@ func openFront(l config.Listener, at config.Bind, id metrics.ID, seats []int, be
 		g.Close()
 		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
 	}
-	return &front{id: id, config: l, bind: at, group: g, steered: &steered{rows: rows}}, nil
+	return &front{id: id, config: l, bind: at, group: g, network: netns.Number(o.Netns), steered: &steered{rows: rows}}, nil
 }
 
 // steer puts the configured steering in force, or what can be had of it.

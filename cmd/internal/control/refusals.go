@@ -19,27 +19,32 @@ func extrasOf(l config.Listener) listener.Extras {
 // Refusals are the socket options of a configuration that the kernel refuses, or the
 // rights of this user do: a service that asks for them does not start.
 func Refusals(c config.Config) (all []error) {
-	add := func(table, name string, e listener.Extras) {
-		for _, err := range e.Refused() {
-			all = append(all, fmt.Errorf("%s.%s.%w", table, name, err))
+	// A namespace has interfaces and settings of its own: what can be had is asked there.
+	add := func(table, name, network string, e listener.Extras, mptcp bool) {
+		err := netns.Within(network, func() error {
+			for _, err := range e.Refused() {
+				all = append(all, fmt.Errorf("%s.%s.%w", table, name, err))
+			}
+			if !mptcp {
+				return nil
+			}
+			if err := listener.ProbeMultipath(); err != nil {
+				all = append(all, fmt.Errorf("%s.%s.mptcp: %w", table, name, err))
+			}
+			return nil
+		})
+		if err != nil {
+			all = append(all, fmt.Errorf("%s.%s.netns: %w", table, name, err))
 		}
 	}
 	for _, l := range c.Listeners {
-		add("listener", l.Name, extrasOf(l))
-		if err := netns.Within(l.NetnsPath(), func() error { return nil }); err != nil {
-			all = append(all, fmt.Errorf("listener.%s.netns: %w", l.Name, err))
-		}
-		if l.MPTCP {
-			if err := listener.ProbeMultipath(); err != nil {
-				all = append(all, fmt.Errorf("listener.%s.mptcp: %w", l.Name, err))
-			}
-		}
+		add("listener", l.Name, l.NetnsPath(), extrasOf(l), l.MPTCP)
 		if err := unknownOwner(l); err != nil {
 			all = append(all, fmt.Errorf("listener.%s.%w", l.Name, err))
 		}
 	}
 	for _, p := range c.Pools {
-		add("pool", p.Name, listener.Extras{Congestion: p.Congestion, TOS: p.TOS, Mark: p.Mark, Interface: p.Interface, Transparent: p.Transparent})
+		add("pool", p.Name, p.NetnsPath(), listener.Extras{Congestion: p.Congestion, TOS: p.TOS, Mark: p.Mark, Interface: p.Interface, Transparent: p.Transparent}, false)
 	}
 	return all
 }
@@ -51,11 +56,14 @@ func Fallbacks(c config.Config) (all []string) {
 		if !p.MPTCP {
 			continue
 		}
-		if err := listener.ProbeMultipath(); err != nil {
-			all = append(all, fmt.Sprintf("pool.%s.mptcp: %v: connections to its backends are plain ones until then", p.Name, err))
-		} else if err := listener.ProbeMultipathTimeout(); err != nil && timesOut(c, p) {
-			all = append(all, fmt.Sprintf("pool.%s.mptcp: user_timeout: %v: it does not hold where a backend speaks Multipath TCP", p.Name, err))
-		}
+		_ = netns.Within(p.NetnsPath(), func() error { // that it can't be entered, Refusals says
+			if err := listener.ProbeMultipath(); err != nil {
+				all = append(all, fmt.Sprintf("pool.%s.mptcp: %v: connections to its backends are plain ones until then", p.Name, err))
+			} else if err := listener.ProbeMultipathTimeout(); err != nil && timesOut(c, p) {
+				all = append(all, fmt.Sprintf("pool.%s.mptcp: user_timeout: %v: it does not hold where a backend speaks Multipath TCP", p.Name, err))
+			}
+			return nil
+		})
 	}
 	return all
 }

@@ -100,13 +100,16 @@ func (s *service) reload(ctx context.Context, dryRun bool) admin.Verdict {
 	}()
 	defer s.alsoLookUp(ctx, c)()
 	err = s.conducted(ctx, func() error {
-		if len(changes) == 0 { // but perhaps in comments
+		if len(changes) == 0 && !s.state.moved() { // but perhaps in comments
 			next := *s.state
 			next.sha256 = sha256
 			s.replace(&next)
 			return nil
 		}
 		c = s.withFiles(c) // they may have changed meanwhile
+		if err := errors.Join(Refusals(c)...); err != nil {
+			return err
+		}
 		if err := s.change(c, sha256, s.resolver.known(c)); err != nil {
 			return err
 		}

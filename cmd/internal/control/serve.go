@@ -179,6 +179,9 @@ func Serve(o Options) error {
 	s.window.Sample(s.board, nil, nil, s.started) // so that it has all accepts, from the first on
 
 	// The service is live after this call: the kernel completes handshakes.
+	if err := errors.Join(Refusals(o.Config)...); err != nil {
+		return err
+	}
 	if err := s.change(o.Config, o.SHA256, s.resolver.known(o.Config)); err != nil {
 		return err
 	}

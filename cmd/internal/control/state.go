@@ -8,6 +8,7 @@ import (
 	"sluice/cmd/internal/config"
 	"sluice/cmd/internal/health"
 	"sluice/cmd/internal/host"
+	"sluice/listener/netns"
 	"sluice/metrics"
 	"sluice/proxy"
 	"sluice/proxy/pool"
@@ -32,8 +33,9 @@ type state struct {
 // pooled is a pool that is in the Plan: it is configured, or a front that leaves still
 // needs it.
 type pooled struct {
-	id     metrics.ID
-	config config.Pool
+	id      metrics.ID
+	config  config.Pool
+	network *netns.Namespace // where its backends are connected to from; nil = sluice's own
 }
 
 // target names one address of a backend of a pool.
@@ -101,7 +103,7 @@ func (s *state) gatherPools(before *state, l *ledger, board *metrics.Board) erro
 		if isNew {
 			board.OpenPool(id)
 		}
-		s.pools = append(s.pools, pooled{id, c})
+		s.pools = append(s.pools, pooled{id, c, before.network(c)})
 		return err
 	}
 	for _, c := range s.config.Pools {
@@ -176,7 +178,7 @@ func (s *state) planListener(f *front, pool pooled) proxy.Listener {
 func (s *state) planPool(p pooled, l *ledger, board *metrics.Board) (pool.Pool, error) {
 	c := p.config
 	made := pool.Pool{ID: p.id, Name: c.Name, Pick: policies[c.Pick], MaxLoad: c.MaxLoad, ConnectTimeout: c.ConnectTimeout, Retries: c.Retries, RetryBudget: c.RetryBudget, Sources: c.Source, SourcePorts: pool.Ports(c.SourcePorts), SendProxy: introduction(c), Ejection: ejection(c),
-		Transparent: c.Transparent, Multipath: c.MPTCP,
+		Transparent: c.Transparent, Multipath: c.MPTCP, Netns: number(p.network),
 		Queue: c.Queue, QueueTimeout: c.QueueTimeout,
 		Early: pool.Early{Congestion: c.Congestion, TOS: c.TOS, Mark: c.Mark, Interface: c.Interface}}
 	for _, b := range c.Backends {
@@ -222,7 +224,7 @@ func (s *state) limit(board *metrics.Board) {
 func (s *state) watched() []health.Pool {
 	all := make([]health.Pool, len(s.pools))
 	for i, p := range s.pools {
-		all[i] = health.Pool{ID: p.id, Config: p.config, Targets: s.plan.Pools[i].Targets}
+		all[i] = health.Pool{ID: p.id, Config: p.config, Netns: p.network, Targets: s.plan.Pools[i].Targets}
 	}
 	return all
 }
@@ -258,7 +260,7 @@ func dropMissing[K comparable](m *ids[K], has map[metrics.ID]bool, generation ui
 
 // orders are what the host is told: the Plan, and all descriptors.
 func (s *state) orders() host.Orders {
-	o := host.Orders{Plan: s.plan, Groups: map[metrics.ID]host.Group{}, Access: map[uint64]host.Access{}, DrainTimeout: s.config.Limits.DrainTimeout}
+	o := host.Orders{Plan: s.plan, Groups: map[metrics.ID]host.Group{}, Access: map[uint64]host.Access{}, Netns: s.networks(), DrainTimeout: s.config.Limits.DrainTimeout}
 	for _, f := range s.fronts {
 		o.Groups[f.id] = host.Group{Sockets: f.descriptors(), Rows: f.steered.rows, HandOff: f.choice.handOff}
 		if f.admitted != nil {

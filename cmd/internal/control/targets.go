@@ -5,25 +5,26 @@ import (
 	"net/netip"
 
 	"sluice/cmd/internal/config"
+	"sluice/proxy"
 	"sluice/proxy/pool"
 )
 
 // listensOn are the addresses whose connections the front may take; 0.0.0.0 and :: stand
 // for all of a family.
-func (f *front) listensOn() []netip.AddrPort {
-	if f.group == nil || f.group.Netns() != "" { // backends are connected to from this namespace
+func (f *front) listensOn() []proxy.Own {
+	if f.group == nil {
 		return nil
 	}
 	if path, is := f.bind.UnixPath(); is {
-		return []netip.AddrPort{pool.UnixAddr(path)}
+		return []proxy.Own{{Addr: pool.UnixAddr(path)}}
 	}
 	if !f.group.Addr().IsValid() {
 		return nil
 	}
 	at := f.group.Addr()
-	all := []netip.AddrPort{at}
+	all := []proxy.Own{{Addr: at, Netns: f.network}}
 	if at.Addr() == netip.IPv6Unspecified() && !f.config.IPv6Only {
-		all = append(all, netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()))
+		all = append(all, proxy.Own{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()), Netns: f.network})
 	}
 	return all
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/listener/netns"
 	"sluice/metrics"
 	"sluice/proxy/pool"
 	"sluice/proxy/preamble"
@@ -52,10 +53,10 @@ type outcome struct {
 	certificate time.Time // when it expires; zero = none was seen
 }
 
-// newCheck makes the check of a pool, whose configuration was checked; nil = it has none.
-func newCheck(p config.Pool, run func(*exec.Cmd) error) *check {
+// newCheck makes the check of a pool, whose configuration was checked, from a network namespace; nil = it has none.
+func newCheck(p config.Pool, from *netns.Namespace, run func(*exec.Cmd) error) *check {
 	c := &check{pool: p.Name, run: run, health: p.Health, proxy: p.SendProxy}
-	c.way = way{mark: p.Mark, dev: p.Interface}
+	c.way = way{mark: p.Mark, dev: p.Interface, netns: from}
 	if len(p.Source) > 0 {
 		c.source = p.Source[0]
 	}
@@ -158,7 +159,11 @@ func (c *check) introduction() []byte {
 
 func (c *check) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	if path, isUnix := pool.UnixPath(addr); isUnix {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
+		d := net.Dialer{}
+		if c.way.netns != nil {
+			d.Control = c.way.control
+		}
+		return d.DialContext(ctx, "unix", path)
 	}
 	if c.health.Port > 0 {
 		addr = netip.AddrPortFrom(addr.Addr(), uint16(c.health.Port))

@@ -43,7 +43,7 @@ func BenchmarkCheck(b *testing.B) {
 	}()
 	p := config.DefaultPool("app")
 	p.Health.Check, p.Health.Timeout = config.CheckTCP, time.Second
-	c := newCheck(p, (*exec.Cmd).Run)
+	c := newCheck(p, nil, (*exec.Cmd).Run)
 	addr := ln.Addr().String()
 	const together = 5 // are due at a wake-up
 	var running sync.WaitGroup

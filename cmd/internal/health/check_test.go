@@ -27,7 +27,7 @@ func asked(t *testing.T, addr string, change func(*config.Pool)) outcome {
 	p.Health.Timeout = 5 * time.Second
 	change(&p)
 	a := netip.MustParseAddrPort(addr)
-	c, target := newCheck(p, (*exec.Cmd).Run), pool.Target{Backend: addr, Addr: a, Weight: 1}
+	c, target := newCheck(p, nil, (*exec.Cmd).Run), pool.Target{Backend: addr, Addr: a, Weight: 1}
 	if c.connects() {
 		return connected(t, c, a)
 	}

@@ -40,7 +40,7 @@ func (c *check) command(ctx context.Context, t pool.Target) error {
 	cmd.Cancel, cmd.WaitDelay = kill, lingering
 	var said output
 	cmd.Stdout, cmd.Stderr = &said, &said
-	err := c.run(cmd)
+	err := c.way.netns.Within(func() error { return c.run(cmd) })
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:

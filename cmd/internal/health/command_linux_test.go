@@ -42,7 +42,7 @@ func TestCommand(t *testing.T) {
 
 	p := config.DefaultPool("app")
 	p.Health.Check, p.Health.Port, p.Health.Command = config.CheckCommand, 9, []string{"/bin/sh", "-c", `[ "$SLUICE_CHECK_ADDRESS" = "[::1]:9" ]`}
-	well(t, newCheck(p, (*exec.Cmd).Run).probe(context.Background(), pool.Target{Backend: "db:80", Addr: netip.MustParseAddrPort("[::1]:80")}))
+	well(t, newCheck(p, nil, (*exec.Cmd).Run).probe(context.Background(), pool.Target{Backend: "db:80", Addr: netip.MustParseAddrPort("[::1]:80")}))
 }
 
 // At the end of its time it is killed, with those that it has started.

@@ -105,6 +105,9 @@ func (c *connect) start() (errno syscall.Errno, step string) {
 		return errnoOf(err), "socket"
 	}
 	if isUnix {
+		if err := c.check.way.netns.Move(c.fd); err != nil {
+			return errnoOf(err), "socket"
+		}
 		return errnoOf(unix.Connect(c.fd, &unix.SockaddrUnix{Name: path})), "connect"
 	}
 	if err := c.check.way.set(c.fd); err != nil {

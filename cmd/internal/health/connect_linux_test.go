@@ -55,7 +55,7 @@ func tcpCheck(change func(*config.Pool)) *check {
 	if change != nil {
 		change(&p)
 	}
-	return newCheck(p, (*exec.Cmd).Run)
+	return newCheck(p, nil, (*exec.Cmd).Run)
 }
 
 // What fails is classified as it is with package net, and reported as clearly.

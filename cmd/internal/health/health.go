@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/config"
+	"sluice/listener/netns"
 	"sluice/metrics"
 	"sluice/proxy/pool"
 )
@@ -43,6 +44,7 @@ type Options struct {
 type Pool struct {
 	ID      metrics.ID
 	Config  config.Pool
+	Netns   *netns.Namespace // where checks come from
 	Targets []pool.Target
 }
 
@@ -157,7 +159,7 @@ func (k *Keeper) Commit(pools []Pool) {
 
 // commit takes over one pool, which was nil before if it is new.
 func (k *Keeper) commit(p Pool, was *watched, known map[metrics.ID]*target, now time.Time) {
-	w := &watched{id: p.ID, config: p.Config, check: newCheck(p.Config, k.o.Run)}
+	w := &watched{id: p.ID, config: p.Config, check: newCheck(p.Config, p.Netns, k.o.Run)}
 	again := true // all are checked soon, not when it is their turn
 	if was != nil {
 		w.panic, w.left = was.panic, was.left

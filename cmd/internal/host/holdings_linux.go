@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -28,7 +29,8 @@ type holdings struct {
 
 	listeners map[metrics.ID]*holding
 	access    map[uint64]*access.Set
-	receive   int // its mailbox; -1 = none
+	netns     map[uint64]*os.File // closed when nobody has them any more
+	receive   int                 // its mailbox; -1 = none
 	send      [metrics.MaxAcceptors]int
 	staged    map[int]*proxy.Sockets // of hung siblings, before the rescue begins
 	lent      map[int]*proxy.Sockets // and during it
@@ -50,7 +52,7 @@ type holding struct {
 func newHoldings(b *metrics.Board, j *journal.Writer, start *workerStart, notices chan proxy.Notice) (*holdings, error) {
 	h := &holdings{
 		seat: start.Seat, board: b, cells: b.Acceptor(start.Seat), receive: -1,
-		listeners: map[metrics.ID]*holding{}, access: map[uint64]*access.Set{}, staged: map[int]*proxy.Sockets{}, lent: map[int]*proxy.Sockets{},
+		listeners: map[metrics.ID]*holding{}, access: map[uint64]*access.Set{}, netns: map[uint64]*os.File{}, staged: map[int]*proxy.Sockets{}, lent: map[int]*proxy.Sockets{},
 	}
 	for i := range h.send {
 		h.send[i] = -1
@@ -104,6 +106,8 @@ func (h *holdings) takeOne(g gift, fd int) error {
 		}
 		h.access[g.Access] = set
 		unix.Close(fd)
+	case giftNetns:
+		h.netns[g.Netns] = os.NewFile(uintptr(fd), "netns")
 	case giftReceive:
 		h.place(&h.receive, fd)
 	case giftSend:
@@ -172,7 +176,7 @@ func (h *holdings) bind(b *body) error {
 func (h *holdings) view(b *body) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: h.receive},
-		Groups: map[metrics.ID]proxy.Group{}, Access: h.access,
+		Groups: map[metrics.ID]proxy.Group{}, Access: h.access, Netns: h.netns,
 	}
 	if err := b.Plan.Check(); err != nil {
 		return v, err

@@ -2,6 +2,8 @@ package host
 
 import (
 	"maps"
+	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -15,14 +17,18 @@ import (
 type gone struct {
 	fds  []int
 	rows []*steering.Rows
+	nets bool // network namespaces were given up, which the runtime closes
 }
 
-func (g *gone) isEmpty() bool { return len(g.fds)+len(g.rows) == 0 }
+func (g *gone) isEmpty() bool { return len(g.fds)+len(g.rows) == 0 && !g.nets }
 
 func (g *gone) close() {
 	closeAll(g.fds)
 	for _, r := range g.rows {
 		_ = r.Close()
+	}
+	if g.nets {
+		runtime.GC() // an idle worker would hardly do it by itself
 	}
 }
 
@@ -34,8 +40,9 @@ func (h *holdings) trim(b *body) *gone {
 	own := proxy.PhaseClosed
 	phases := map[metrics.ID]proxy.Phase{}
 	var mail []int
-	sets := map[uint64]bool{}
+	sets, nets := map[uint64]bool{}, map[uint64]bool{}
 	if b != nil {
+		nets = networks(b.Plan)
 		own, _ = b.phase(h.seat)
 		mail = b.Mail
 		for i := range b.Plan.Listeners {
@@ -44,6 +51,9 @@ func (h *holdings) trim(b *body) *gone {
 		}
 	}
 	maps.DeleteFunc(h.access, func(number uint64, _ *access.Set) bool { return !sets[number] })
+	had := len(h.netns)
+	maps.DeleteFunc(h.netns, func(number uint64, _ *os.File) bool { return !nets[number] })
+	g.nets = len(h.netns) < had
 	for id, l := range h.listeners {
 		phase, named := phases[id]
 		if l.socket >= 0 && (!named || max(phase, own) >= proxy.PhaseClosed) {

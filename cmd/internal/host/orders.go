@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"sluice/listener/steering"
@@ -16,10 +17,11 @@ import (
 type Orders struct {
 	Plan         *proxy.Plan // its generation is above that of the Plan in force
 	Groups       map[metrics.ID]Group
-	Access       map[uint64]Access // by the number that listeners' Guards have
-	Mail         []Mailbox         // by seat
-	Settings     []proxy.Settings  // by seat; an acceptor keeps those of its start
-	DrainTimeout time.Duration     // of a worker whose supervisor has died
+	Access       map[uint64]Access   // by the number that listeners' Guards have
+	Netns        map[uint64]*os.File // as proxy.View has them
+	Mail         []Mailbox           // by seat
+	Settings     []proxy.Settings    // by seat; an acceptor keeps those of its start
+	DrainTimeout time.Duration       // of a worker whose supervisor has died
 }
 
 // Group is one listener's sockets and rows. The socket that a seat has of a listener
@@ -40,6 +42,17 @@ type Access struct {
 // Mailbox is where an acceptor receives passed connections, and where the others
 // send them to; -1 = none.
 type Mailbox struct{ Receive, Send int }
+
+// networks are the numbers of all that a Plan's pools need.
+func networks(p *proxy.Plan) map[uint64]bool {
+	all := map[uint64]bool{}
+	for i := range p.Pools {
+		if n := p.Pools[i].Netns; n != 0 {
+			all[n], all[0] = true, true
+		}
+	}
+	return all
+}
 
 // socket is a seat's socket of a listener; -1 = none.
 func (o *Orders) socket(id metrics.ID, seat int) int {
@@ -67,6 +80,11 @@ func (o *Orders) check() error {
 	for _, s := range o.Plan.Seats {
 		if s.Number >= len(o.Settings) {
 			return fmt.Errorf("no settings for seat %d", s.Number)
+		}
+	}
+	for i := range o.Plan.Pools {
+		if p := &o.Plan.Pools[i]; p.Netns != 0 && (o.Netns[p.Netns] == nil || o.Netns[0] == nil) {
+			return fmt.Errorf("pool %q: no network namespace", p.Name)
 		}
 	}
 	for i := range o.Plan.Listeners {

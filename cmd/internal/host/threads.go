@@ -121,7 +121,7 @@ func (t *threads) acceptor(e *edition, seat int) (*thread, error) {
 func (t *threads) view(e *edition, seat int) (proxy.View, error) {
 	v := proxy.View{
 		Own:    proxy.Sockets{Listeners: map[metrics.ID]int{}, Mail: e.mailbox(seat).Receive},
-		Groups: map[metrics.ID]proxy.Group{}, Access: map[uint64]*access.Set{},
+		Groups: map[metrics.ID]proxy.Group{}, Access: map[uint64]*access.Set{}, Netns: e.Netns,
 	}
 	for number, set := range e.Access {
 		v.Access[number] = set.Set

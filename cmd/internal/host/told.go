@@ -22,6 +22,7 @@ type told struct {
 	sockets map[metrics.ID]bool
 	rows    map[metrics.ID]bool
 	access  map[uint64]bool
+	netns   map[uint64]bool
 	receive bool
 	send    [metrics.MaxAcceptors]uint64 // the birth of the worker that receives there; 0 = none
 	lent    map[int]*loan                // by hung seat
@@ -36,19 +37,21 @@ type loan struct {
 }
 
 func newTold() told {
-	return told{sockets: map[metrics.ID]bool{}, rows: map[metrics.ID]bool{}, access: map[uint64]bool{}, lent: map[int]*loan{}}
+	return told{sockets: map[metrics.ID]bool{}, rows: map[metrics.ID]bool{}, access: map[uint64]bool{}, netns: map[uint64]bool{}, lent: map[int]*loan{}}
 }
 
 // trim forgets the descriptors that e does not name; the worker closes them.
 func (t *told) trim(e *edition) {
-	named, sets := map[metrics.ID]bool{}, map[uint64]bool{}
+	named, sets, nets := map[metrics.ID]bool{}, map[uint64]bool{}, map[uint64]bool{}
 	if e != nil {
+		nets = networks(e.Plan)
 		for i := range e.Plan.Listeners {
 			l := &e.Plan.Listeners[i]
 			named[l.ID], sets[l.Guard.Access] = true, true
 		}
 	}
 	maps.DeleteFunc(t.access, func(number uint64, _ bool) bool { return !sets[number] })
+	maps.DeleteFunc(t.netns, func(number uint64, _ bool) bool { return !nets[number] })
 	gone := func(id metrics.ID, _ bool) bool { return !named[id] }
 	maps.DeleteFunc(t.sockets, gone)
 	maps.DeleteFunc(t.rows, gone)
@@ -184,6 +187,9 @@ func (s *supervisor) lackingLocked(w *worker, e *edition) (gifts []gift, fds []i
 			want(gift{Kind: giftAccess, Access: n}, e.Access[n].File, t.access[n])
 		}
 	}
+	for n := range networks(e.Plan) {
+		want(gift{Kind: giftNetns, Netns: n}, int(e.Netns[n].Fd()), t.netns[n])
+	}
 	want(gift{Kind: giftReceive}, e.mailbox(w.seat).Receive, t.receive)
 	for seat := range metrics.MaxAcceptors {
 		if birth := s.birthLocked(seat); e.has(seat) && birth != 0 {
@@ -203,6 +209,8 @@ func (t *told) keep(gifts []gift, birth func(seat int) uint64) {
 			t.rows[g.Listener] = true
 		case giftAccess:
 			t.access[g.Access] = true
+		case giftNetns:
+			t.netns[g.Netns] = true
 		case giftReceive:
 			t.receive = true
 		case giftSend:

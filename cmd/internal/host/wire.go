@@ -103,6 +103,7 @@ type gift struct {
 	Listener metrics.ID `json:"listener,omitempty"`
 	Seat     int        `json:"seat,omitempty"`
 	Access   uint64     `json:"access,omitempty"`
+	Netns    uint64     `json:"netns,omitempty"`
 }
 
 type giftKind string
@@ -113,6 +114,7 @@ const (
 	giftReceive    giftKind = "receive"     // the worker's own mailbox
 	giftSend       giftKind = "send"        // to Seat's mailbox
 	giftAccess     giftKind = "access"      // the access set with the number Access
+	giftNetns      giftKind = "netns"       // the network namespace with the number Netns
 	giftRescue     giftKind = "rescue"      // Seat's socket of Listener
 	giftRescueMail giftKind = "rescue_mail" // Seat's mailbox, to receive from
 )

@@ -46,7 +46,7 @@ func messages() []message {
 		{Kind: kindPlan, Body: &body{
 			Plan: somePlan(), HandOff: []metrics.ID{metrics.NewID(1, 1<<40), 7}, Mail: []int{0, 63}, DrainTimeout: time.Second,
 		}},
-		{Kind: kindGive, ID: 2, Gifts: []gift{{Kind: giftSocket, Listener: metrics.NewID(1, 1<<40)}, {Kind: giftSend, Seat: 63}, {Kind: giftAccess, Access: 1 << 60}}},
+		{Kind: kindGive, ID: 2, Gifts: []gift{{Kind: giftSocket, Listener: metrics.NewID(1, 1<<40)}, {Kind: giftSend, Seat: 63}, {Kind: giftAccess, Access: 1 << 60}, {Kind: giftNetns, Netns: 4026532176}}},
 		{Kind: kindBind, ID: 1<<64 - 1},
 		{Kind: kindCommit, ID: 3},
 		{Kind: kindUnbind, ID: 4},

@@ -23,7 +23,8 @@ import (
 // short, and the scheduler need not hear of them.
 type Calls struct {
 	Accept    func(fd int) (int, syscall.Errno)
-	Age       func(fd int) time.Duration // since the handshake ended; of a socket that has sent nothing yet. -1 = it can't be told
+	Age       func(fd int) time.Duration      // since the handshake ended; of a socket that has sent nothing yet. -1 = it can't be told
+	Enter     func(network int) syscall.Errno // this thread goes over to a network namespace: sockets are made there
 	Socket    func(family int, multipath bool) (int, syscall.Errno)
 	Bind      func(fd int, a netip.Addr) syscall.Errno
 	BindPort  func(fd int, a netip.AddrPort) syscall.Errno // a port that connections to elsewhere may have, too
@@ -72,6 +73,7 @@ func Linux() Calls {
 			return int(n), e
 		},
 		Age:      sysAge,
+		Enter:    sysEnter,
 		Socket:   sysSocket,
 		Bind:     sysBind,
 		BindPort: sysBindPort,

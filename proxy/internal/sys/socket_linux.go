@@ -34,6 +34,12 @@ func sysSocket(family int, multipath bool) (int, syscall.Errno) {
 	return int(fd), 0
 }
 
+// sysEnter takes this thread, and no other, to the network namespace of a descriptor.
+func sysEnter(network int) syscall.Errno {
+	_, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(network), unix.CLONE_NEWNET, 0)
+	return e
+}
+
 // sysBind gives fd a source address and leaves the port to connect(2), which then
 // needs it to be free towards one destination only (IP_BIND_ADDRESS_NO_PORT).
 //
