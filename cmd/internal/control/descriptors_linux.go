@@ -25,7 +25,7 @@ type needs struct {
 
 const (
 	// ownFDs are a process's own: the standard three, the board, the loops of the Go
-	// runtime and of the watchdog, the admin endpoint's (13 in all), and what is open
+	// runtime and of the watchdog, the admin endpoint's (14 in all), and what is open
 	// for a moment: files of /proc, the start of a worker. Lookups are extra.
 	ownFDs = 24
 	// seatFDs are those of an acceptor beside its sockets: the two ends of its mailbox,

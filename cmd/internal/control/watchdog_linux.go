@@ -34,6 +34,7 @@ type watchdog struct {
 	rescue func(by, hung int, on bool)
 	epoll  int
 	bell   int // an eventfd that ends the sleep
+	alarm  int // a timerfd, see await
 	ended  chan struct{}
 
 	mu        sync.Mutex // guards what follows
@@ -55,6 +56,11 @@ func newWatchdog(log *slog.Logger, board *metrics.Board, rescue func(by, hung in
 	if w.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		unix.Close(w.epoll)
 		return nil, fmt.Errorf("watchdog: eventfd: %w", err)
+	}
+	if w.alarm, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		unix.Close(w.bell)
+		unix.Close(w.epoll)
+		return nil, fmt.Errorf("watchdog: timerfd: %w", err)
 	}
 	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(w.bell)}); err != nil {
 		w.close()
@@ -151,30 +157,41 @@ func (w *watchdog) rewatch(fds map[int]int) {
 }
 
 // run is the watchdog's life, until stop. It looks when something was given to an acceptor,
-// and when an acceptor's time is up, but leaves a quarter of hang_after between two looks.
+// and when the time of one is up, but leaves a quarter of hang_after between two looks.
 func (w *watchdog) run() {
 	defer close(w.ended)
 	events := make([]unix.EpollEvent, 256)
 	next, looked := int64(notInDoubt), int64(0)
 	for {
-		wait := -1
-		if next != notInDoubt {
-			wait = int(max(time.Duration(next-metrics.Monotonic()), 0)/time.Millisecond) + 1
+		w.await(next, w.epoll)
+		if early := looked + int64(w.pace()); metrics.Monotonic() < early {
+			w.await(early)
 		}
-		n, err := unix.EpollWait(w.epoll, events, wait)
+		n, err := unix.EpollWait(w.epoll, events, 0)
 		if err != nil {
-			n = 0 // EINTR: the one that can be
+			n = 0
 		}
-		now := metrics.Monotonic()
-		if early := time.Duration(looked + int64(w.pace()) - now); n > 0 && early > 0 {
-			time.Sleep(early)
-			now = metrics.Monotonic()
-		}
-		looked = now
-		if next = w.look(events[:n], now); next < 0 {
+		looked = metrics.Monotonic()
+		if next = w.look(events[:n], looked); next < 0 {
 			return
 		}
 	}
+}
+
+// await waits until the clock says so, or one of fds is readable. It may be sooner, after a
+// signal. It waits for a timer of its own, since a timeout is late by the timer slack that
+// the process has: half of hang_after.
+func (w *watchdog) await(until int64, fds ...int) {
+	var at unix.ItimerSpec // zero = never
+	if until != notInDoubt {
+		at.Value = unix.NsecToTimespec(until)
+	}
+	_ = unix.TimerfdSettime(w.alarm, unix.TFD_TIMER_ABSTIME, &at, nil) // cannot fail for a timer and a time
+	var all []unix.PollFd
+	for _, fd := range append(fds, w.alarm) {
+		all = append(all, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	_, _ = unix.Poll(all, -1)
 }
 
 func (w *watchdog) pace() time.Duration {
@@ -250,6 +267,7 @@ func (w *watchdog) stop() {
 
 // close gives back its descriptors.
 func (w *watchdog) close() {
+	unix.Close(w.alarm)
 	unix.Close(w.bell)
 	unix.Close(w.epoll)
 }
