@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// own leads to the namespace of whoever opens it.
+// own leads to the namespace of the thread that opens it.
 const own = "/proc/thread-self/ns/net"
 
 // Namespace is a network namespace that is held: it stays when its path goes. It is never
