@@ -9,7 +9,7 @@ import (
 
 // A Transparent pool connects in the client's name: with its address as the source and a
 // port that the kernel chooses, of those that no connection from there to the target has.
-// Answers come back to this machine only if it is told to take them (see listener/README.md).
+// Answers come back to this machine only if it is told to take them (README, "In the client's name").
 //
 // Whether an address will do depends on the client, so one that will not must not speak
 // against the target. So that is no_source, which ends this session and no more:
