@@ -279,6 +279,55 @@ func TestSearch(t *testing.T) {
 	w.stands("db", "10.0.0.7")
 }
 
+// A type that is slow or not answered passes over no domain: what the other type found
+// further on is another host.
+func TestSearchPassesOverNoDomain(t *testing.T) {
+	for _, test := range []struct{ key, what string }{
+		{"A db.a.example.", "silent"},
+		{"A db.b.example.", "silent"},
+		{"A db.a.example.", "servfail"},
+		{"A db.b.example.", "refused"},
+	} {
+		t.Run(test.key+" "+test.what, func(t *testing.T) {
+			s := newServer(t)
+			s.ttl = 3600
+			s.has("A db.b.example.", "10.0.0.1")
+			s.has("AAAA db.c.example.", "fd00::1") // another host
+			s.do(test.key, test.what)
+			w := resolve(t, Settings{Search: []string{"a.example", "b.example", "c.example"}, Timeout: time.Second, Attempts: 60}, s)
+			w.want("db")
+			if test.key == "A db.a.example." && test.what != "silent" {
+				w.stands("db", "10.0.0.1")
+			} else {
+				w.stands("db", "fd00::1")
+			}
+			s.do(test.key, "")
+			w.stands("db", "10.0.0.1")
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if full := w.names["db"].full; full != "db.b.example." {
+				t.Error("found as", full)
+			}
+		})
+	}
+}
+
+// A server that denies a name for one type, where it has another, makes nobody search on.
+func TestDeniedTypeIsNotSearchedFor(t *testing.T) {
+	s := newServer(t)
+	s.has("A db.a.example.", "10.0.0.1")
+	s.do("AAAA db.a.example.", "nxdomain") // RFC 4074, 4.2
+	s.has("AAAA db.b.example.", "fd00::1")
+	w := resolve(t, Settings{Search: []string{"a.example", "b.example"}}, s)
+	w.Want([]Name{{"db", 100 * time.Millisecond}})
+	w.stands("db", "10.0.0.1")
+	w.ended(Missing, 3)
+	w.stands("db", "10.0.0.1")
+	if n := s.count("AAAA db.b.example."); n > 1 {
+		t.Errorf("%d queries for another host", n)
+	}
+}
+
 func TestSystemsFiles(t *testing.T) {
 	dir := t.TempDir()
 	set := Settings{resolvPath: filepath.Join(dir, "resolv.conf"), hostsPath: filepath.Join(dir, "hosts")}

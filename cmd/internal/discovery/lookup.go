@@ -17,73 +17,92 @@ func (r *Resolver) lookup(p *part, l *lane) {
 	a, conf := r.askerLocked(time.Now())
 	candidates := conf.candidates(n.asked())
 	r.mu.Unlock()
-	got, full, byServers := r.find(p, a, candidates)
+	got := r.find(p, a, candidates)
 	got.addrs = r.rankNew(p, got.addrs)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.running--
 	if n.ctx.Err() == nil { // else it was broken off, which says nothing
-		if byServers {
+		if got.byServers {
 			r.counts[got.result]++
 		}
-		r.settleLocked(p, got, full, candidates)
+		r.settleLocked(p, got, candidates)
 	}
 	r.dispatchLocked()
 	r.wakeUp()
 }
 
-// find goes through what a name may stand for. full is the candidate that was found.
-// The two parts of a host do so at the same time, and agree: see settleLocked.
-func (r *Resolver) find(p *part, ask asker, candidates []string) (got answer, full string, byServers bool) {
+// finding is how a search ended.
+type finding struct {
+	answer
+	full      string // the candidate that the answer is of; "" = of none
+	sure      bool   // servers have said something of every candidate before it
+	byServers bool
+}
+
+// find goes through what a name may stand for.
+//
+// The two parts of a host do so at the same time, and the candidate that comes first wins:
+// see settleLocked. So a part stops at the candidate at which the other was found, and
+// passes over none on the way there: the name may be there for this part. Once servers have
+// said that it is not, the part asks for the one that was found alone.
+func (r *Resolver) find(p *part, ask asker, candidates []string) finding {
 	n := p.of
 	if !n.service {
 		if addrs := r.system.inHosts(n.host); addrs != nil {
-			return fromHosts(addrs, p.qtype), "", false
+			return finding{answer: fromHosts(addrs, p.qtype)}
 		}
 	}
 	if len(candidates) == 0 {
-		return answer{result: Missing, ttl: -1, err: errors.New("no name can be so long")}, "", false
+		return finding{answer: answer{result: Missing, ttl: -1, err: errors.New("no name can be so long")}}
 	}
-	found, agreed := r.agreed(p)
-	if found != "" {
-		got = ask.ask(n.ctx, found, p.qtype)
-		if got.result == Found || !got.result.says() || agreed && got.result == Empty {
-			return got, found, true
+	got := finding{byServers: true}
+	known := ""
+	if full, through, agreed := r.agreed(p); full != "" && full == through {
+		known = full
+		got.answer = ask.ask(n.ctx, full, p.qtype)
+		if got.result == Found || !got.result.says() || agreed {
+			got.full, got.sure = full, true
+			return got
 		}
 	}
 	failed := answer{}
 	for _, name := range candidates {
-		if name == found {
+		if name == known {
 			continue
-		}
-		if now, agreed := r.agreed(p); agreed && now != found { // the other part was faster
-			return ask.ask(n.ctx, now, p.qtype), now, true
 		}
 		next := ask.ask(n.ctx, name, p.qtype)
 		switch {
 		case next.result == Found:
-			return next, name, true
+			return finding{next, name, failed.err == nil, true}
 		case next.result == Silent: // so are the servers for the next
-			return next, "", true
+			got.answer = next
+			return got
 		case next.result == Failed:
 			failed = next
 		case got.result != Empty:
-			got = next
+			got.answer = next
+		}
+		if full, _, agreed := r.agreed(p); agreed && name == full && failed.err == nil {
+			got.answer, got.full, got.sure = next, name, true
+			return got
+		} else if agreed && name == full {
+			break // what follows is another host's
 		}
 	}
 	if failed.err != nil { // it may be there
-		return failed, "", true
+		got.answer = failed
 	}
-	return got, "", true
+	return got
 }
 
-// agreed is the candidate that was found last, and whether the other part of the name is
-// found there.
-func (r *Resolver) agreed(p *part) (full string, agreed bool) {
+// agreed is the candidate that was found last, the one up to which the part has been
+// through them all, and whether the other part of the name is found there.
+func (r *Resolver) agreed(p *part) (full, through string, agreed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	other := p.other()
-	return p.of.full, p.of.full != "" && other != nil && other.result == Found
+	return p.of.full, p.through, p.of.full != "" && other != nil && other.result == Found
 }
 
 // fromHosts is what /etc/hosts says. Where it has a name, no server is asked.
@@ -114,8 +133,12 @@ func (r *Resolver) rankNew(p *part, addrs []ranked) []ranked {
 }
 
 // settleLocked takes an answer.
-func (r *Resolver) settleLocked(p *part, got answer, full string, candidates []string) {
-	n, now := p.of, time.Now()
+func (r *Resolver) settleLocked(p *part, got finding, candidates []string) {
+	n, now, full := p.of, time.Now(), got.full
+	p.through = ""
+	if got.sure {
+		p.through = full
+	}
 	if got.result == Found && full != n.full && full != "" {
 		other := p.other()
 		switch at := slices.Index(candidates, n.full); {
@@ -133,7 +156,10 @@ func (r *Resolver) settleLocked(p *part, got answer, full string, candidates []s
 			return
 		}
 	}
-	due, changed := p.take(got, r.set, now)
+	due, changed := p.take(got.answer, r.set, now)
+	if soon := now.Add(max(deniedFor, r.set.TTLMin)); got.result == Found && full != "" && !got.sure && due.After(soon) {
+		due = soon // it may be found nearer
+	}
 	r.queue.at(p, due)
 	if n.service {
 		for _, rec := range n.records {

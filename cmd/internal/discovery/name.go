@@ -32,6 +32,7 @@ type part struct {
 	index int // in the queue; -1 = it is not there: it waits in a lane, or is asked for
 
 	result   Result // of the last lookup; "" = none yet
+	through  string // servers have said something of every candidate up to this one; "" = not so
 	set      set
 	answered time.Time // when a server last said what is in use
 	failures int       // lookups in a row that said nothing
