@@ -191,6 +191,45 @@ func TestTransparentPool(t *testing.T) {
 	})
 }
 
+// A pool may have both: connections are made in its namespace with the client's address,
+// which this one does not know there, and answers come back there.
+func TestTransparentPoolInANamespace(t *testing.T) {
+	inOwnNetwork(t, func(t *testing.T) {
+		far, gate := newApart(t), newNamespace(t)
+		gate.run(`
+			ip link set lo up
+			ip link add back type veth peer name gate netns ` + far.backends.pid + `
+			ip addr add 10.79.0.1/16 dev back
+			ip link set back up
+			ip rule add iif back lookup 100
+			ip route add local default dev lo table 100`)
+		far.backends.run(`
+			ip addr add 10.79.0.2/16 dev gate
+			ip link set gate up
+			ip route add 10.78.0.0/16 via 10.79.0.1`)
+		backend := servePeer(t, far.backends.listen(t, "10.79.0.2:0"), sayWho)
+		modes(t, func(t *testing.T, mode string) {
+			s := startChanging(t, mode, acceptorsTable(2, "auto")+listenerAt("web", "10.78.0.1:0", "app", `relay = "splice"`)+
+				poolOf("app", []string{backend.addr}, "transparent = true", fmt.Sprintf("netns = \"/proc/%s/ns/net\"", gate.pid)))
+			for range 8 { // as many as it takes to meet each acceptor
+				if got := asked(t, far.clients.dial(t, s.addrs["web"])); got != "10.78.0.2" {
+					t.Errorf("the backend sees %s, want 10.78.0.2", got)
+				}
+			}
+			const size = 8 << 20
+			c := far.clients.dial(t, s.addrs["web"])
+			asked(t, c)
+			go func() {
+				_, _ = io.CopyN(c, zeros{}, size)
+				_ = c.CloseWrite()
+			}()
+			if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+				t.Errorf("%d bytes came back, %v", n, err)
+			}
+		})
+	})
+}
+
 // Without the right to it there is no start, and the error says why.
 func TestTransparentTakesARight(t *testing.T) {
 	if syscall.Geteuid() != 0 {
