@@ -27,6 +27,7 @@ import (
 	"syscall"
 
 	"sluice/cmd/internal/config"
+	"sluice/cmd/internal/host"
 )
 
 // env is the outside world of a command.
@@ -83,7 +84,7 @@ func init() { runtime.LockOSThread() }
 
 func main() {
 	if len(os.Args) > 1 && (os.Args[1] == "run" || os.Args[1] == "demo") {
-		slacken()
+		host.Slacken()
 	}
 	// A broken connection is an errno here, never a signal.
 	signal.Ignore(syscall.SIGPIPE)

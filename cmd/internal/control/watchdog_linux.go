@@ -180,7 +180,7 @@ func (w *watchdog) run() {
 
 // await waits until the clock says so, or one of fds is readable. It may be sooner, after a
 // signal. It waits for a timer of its own, since a timeout is late by the timer slack that
-// the process has: half of hang_after.
+// the process has.
 func (w *watchdog) await(until int64, fds ...int) {
 	var at unix.ItimerSpec // zero = never
 	if until != notInDoubt {

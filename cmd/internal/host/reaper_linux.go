@@ -21,13 +21,13 @@ type reaper struct {
 
 func newReaper() *reaper { return &reaper{workers: map[int]bool{}} }
 
-// start starts a process that is waited for by wait.
+// start starts a worker, which is waited for by wait.
 //
 // It takes bare descriptors, as os/exec does not: they stay with their owners.
 func (r *reaper) start(path string, args []string, files []uintptr) (*os.Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: files})
+	pid, err := forkWorker(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: files})
 	if err != nil {
 		return nil, err
 	}
