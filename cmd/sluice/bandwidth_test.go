@@ -89,7 +89,7 @@ func TestTotalBandwidth(t *testing.T) {
 				}
 			}
 			for i, n := range after {
-				if x := float64(n*live) / float64(sum); n > 0 && (x < .5 || x > 1.5) { // about five portions each
+				if x := float64(n*live) / float64(sum); n > 0 && (x < .5 || x > 1.5) {
 					t.Errorf("%s: session %d has %.2f of its share", what, i, x)
 				}
 			}
@@ -105,7 +105,7 @@ func TestTotalBandwidth(t *testing.T) {
 			times := held()
 			eventually(t, patience, what+": it is held back", func() bool { return held() > times+4*sessions })
 			begin, before, each, got, cpu := time.Now(), sent(), counts(all), bytesOf(all), s.cpuTime()
-			eventually(t, patience, what+": some of the rate", func() bool { return bytesOf(all)-got > rate*6/5 })
+			eventually(t, patience, what+": some of the rate", func() bool { return bytesOf(all)-got > rate*3 }) // some eight portions each
 			took, used := time.Since(begin), s.cpuTime()-cpu
 			eventually(t, patience, what+": all of the rate", func() bool { // a busy machine makes up for what it missed
 				n := sent() - before

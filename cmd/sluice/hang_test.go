@@ -37,6 +37,8 @@ func (s *instance) stopAcceptor(mode string, acceptor int) (resume func()) {
 			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.PID))
 			return strings.Contains(string(stat), ") T ")
 		})
+		// A stopped worker holds the log open, and the test that failed would wait for its end for ever.
+		s.t.Cleanup(func() { _ = syscall.Kill(int(a.PID), syscall.SIGCONT) })
 		return sync.OnceFunc(func() { kill(s.t, int(a.PID), syscall.SIGCONT) })
 	}
 	if a.CPU == nil {
