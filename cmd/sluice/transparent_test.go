@@ -101,6 +101,18 @@ func asked(t *testing.T, c net.Conn) string {
 	return strings.TrimSpace(line)
 }
 
+// bounce has a sayWho send so many bytes back.
+func bounce(t *testing.T, c *net.TCPConn, size int64) {
+	t.Helper()
+	go func() {
+		_, _ = io.CopyN(c, zeros{}, size)
+		_ = c.CloseWrite()
+	}()
+	if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+		t.Errorf("%d bytes came back, %v", n, err)
+	}
+}
+
 // Backends see their clients' own addresses, of either family and as PROXY headers tell
 // them; streams go both ways, spliced.
 func TestTransparentPool(t *testing.T) {
@@ -150,13 +162,7 @@ func TestTransparentPool(t *testing.T) {
 			before := s.moved(`path="splice"`)
 			c := far.clients.dial(t, to("both", "[fd78::1]"))
 			asked(t, c)
-			go func() {
-				_, _ = io.CopyN(c, zeros{}, size)
-				_ = c.CloseWrite()
-			}()
-			if n, err := io.Copy(io.Discard, c); n != size || err != nil {
-				t.Errorf("%d bytes came back, %v", n, err)
-			}
+			bounce(t, c, size)
 			eventually(t, patience, "both ways are spliced", func() bool { return s.moved(`path="splice"`)-before >= 2*size })
 
 			// A client without a backend of its family hears so, and no backend is the worse for it.
@@ -216,16 +222,9 @@ func TestTransparentPoolInANamespace(t *testing.T) {
 					t.Errorf("the backend sees %s, want 10.78.0.2", got)
 				}
 			}
-			const size = 8 << 20
 			c := far.clients.dial(t, s.addrs["web"])
 			asked(t, c)
-			go func() {
-				_, _ = io.CopyN(c, zeros{}, size)
-				_ = c.CloseWrite()
-			}()
-			if n, err := io.Copy(io.Discard, c); n != size || err != nil {
-				t.Errorf("%d bytes came back, %v", n, err)
-			}
+			bounce(t, c, 8<<20)
 		})
 	})
 }
