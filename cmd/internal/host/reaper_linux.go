@@ -27,7 +27,7 @@ func newReaper() *reaper { return &reaper{workers: map[int]bool{}} }
 func (r *reaper) start(path string, args []string, files []uintptr) (*os.Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := forkWorker(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: files})
+	pid, err := syscall.ForkExec(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: files})
 	if err != nil {
 		return nil, err
 	}

@@ -16,25 +16,24 @@ import (
 // two acceptors, on 2 CPUs: 2.2 ms of CPU without, 0.80 with 10 ms, 0.72 with 25, 0.50 with
 // 50, 0.55 with 100; nginx 0.39.
 //
-// All threads have it, and the runtime sleeps 3 us before it steals what another thread is about
-// to run, and wakes nobody meanwhile: a loop may wait that long for its thread while the
-// service writes figures. Scraped 14 times a second, p99.9 of a ping: 5 ms without, 11 with
-// 10 ms, 50 with 50 ms. A worker has nothing but its loop, and no such delay.
-const (
-	serviceSlack = 10 * time.Millisecond
-	workerSlack  = 50 * time.Millisecond
-)
+// All threads have it, and the runtime counts on short sleeps elsewhere, too: it sleeps 3 us
+// before it steals what another thread is about to run, and wakes nobody meanwhile; and it is
+// sysmon that takes a processor away from what runs for 10 ms. So a loop may wait that long
+// for its thread while others work. p99.9 of a ping beside 14 scrapes a second: 5 ms without,
+// 11 with 10 ms, 50 with 50 ms; while a worker takes over a Plan of 10,000 backends: 7, 9 to 16,
+// 17 to 48.
+const slack = 10 * time.Millisecond
 
 // Slacken gives the process its timer slack, before it does anything else.
 //
 // A thread has the slack of the one that started it, and sysmon is there before main. So
 // the program is executed once more, in the same process. Where that fails it goes on as
-// it is.
+// it is. Workers have the slack of the thread that forks them.
 func Slacken() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err != nil || now >= int(serviceSlack) || setSlack(serviceSlack) != nil {
+	if err != nil || now >= int(slack) || setSlack(slack) != nil {
 		return
 	}
 	_ = syscall.Exec("/proc/self/exe", os.Args, os.Environ())
@@ -42,13 +41,3 @@ func Slacken() {
 }
 
 func setSlack(d time.Duration) error { return unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(d), 0, 0, 0) }
-
-// forkWorker starts a process that has a worker's slack.
-func forkWorker(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil && now < int(workerSlack) && setSlack(workerSlack) == nil {
-		defer func() { _ = setSlack(time.Duration(now)) }()
-	}
-	return syscall.ForkExec(path, args, attr)
-}
