@@ -32,17 +32,16 @@ func measureScale(r *rig, c *benchCase) (figures, error) {
 	if c.proxy.scrapes {
 		// What a first scrape makes, later ones use: it does not count.
 		var series int
-		var took []time.Duration
+		var took []float64
 		for range 1 + scrapes {
 			n, t, err := scrape(r.setting.admin)
 			if err != nil {
 				return nil, err
 			}
-			series, took = n, append(took, t)
+			series, took = n, append(took, t.Seconds())
 		}
-		took = slices.Sorted(slices.Values(took[1:]))
-		took = took[scrapes/2:]
-		f["scrape"], f["series"], f["each"] = took[0].Seconds(), float64(series), took[0].Seconds()/float64(series)
+		typical := median(took[1:])
+		f["scrape"], f["series"], f["each"] = typical, float64(series), typical/float64(series)
 	}
 	memory, err := r.readMemory()
 	if err != nil {
